@@ -101,6 +101,9 @@ class ReceiveQueue {
   virtual QueueCounters counters() = 0;
   // True once a source that ends (a file, a bounded generator) has given its last frame.
   virtual bool ended() const { return false; }
+  // True where nothing may be lost because a taker is slow (a file, a generator told to wait): the worker
+  // then takes no more frames than the fullest taker's ring has room for.
+  virtual bool waits_for_takers() const { return false; }
 
   // Sleeping. wait_fd(): a descriptor that turns readable when there may be frames, or -1 where the
   // queue can only be polled. Before it sleeps, the worker calls enable_wake(), then receive() once
