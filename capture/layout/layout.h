@@ -35,6 +35,9 @@ inline constexpr size_t kLineBytes = 128;  // two cache lines: the adjacent-line
 inline constexpr uint64_t kFirstPosition = uint64_t{1} << 32;
 // A counter that the device does not count.
 inline constexpr uint64_t kNotCounted = ~uint64_t{0};
+// complete_until_ns of a worker that is asleep: it was complete when it fell asleep, and what comes now
+// is stamped now (less lag_ns).
+inline constexpr uint64_t kAsleep = ~uint64_t{0};
 
 // ---- the ring's descriptor ---------------------------------------------------------------------
 
@@ -220,6 +223,7 @@ struct alignas(kLineBytes) WorkerEntry {
   // Every frame stamped before this is published. On a line of its own: consumers that merge read it.
   alignas(kLineBytes) std::atomic<uint64_t> complete_until_ns;
   std::atomic<uint64_t> plan_seen;  // number of the plan that the worker goes by
+  uint64_t lag_ns;  // constant: how long a stamped frame may be on its way to this worker
 };
 
 // What one taker was offered by one worker. The entries follow the WorkerEntry, one per consumer slot,

@@ -50,11 +50,11 @@ class FreeBuffers {
   uint32_t size_ = 0;
 };
 
-// One frame between a receive queue and the rings.
+// One frame between a receive queue and the rings. Its first 32 bytes are the ring's descriptor, so
+// that handing a frame to a taker is one copy of 32 bytes.
 struct Frame {
   uint64_t timestamp_ns = 0;  // set by the queue, unless its clock is kHost: then by the worker
-  std::byte* data = nullptr;  // first byte, anywhere in the buffer
-  uint32_t buffer = 0;        // index in the region
+  uint64_t location = 0;      // set by the worker
   uint32_t length = 0;        // on the wire
   uint32_t hash = 0;
   uint16_t captured = 0;  // bytes at data
@@ -62,7 +62,20 @@ struct Frame {
   uint8_t l3_half = 0;
   uint8_t l4_half = 0;
   uint8_t source = 0;  // set by the worker
+  uint8_t reserved = 0;
+  std::byte* data = nullptr;  // first byte, anywhere in the buffer
+  uint32_t buffer = 0;        // index in the region
+
+  const layout::Descriptor& descriptor() const { return reinterpret_cast<const layout::Descriptor&>(*this); }
 };
+static_assert(offsetof(Frame, location) == offsetof(layout::Descriptor, location) &&
+              offsetof(Frame, length) == offsetof(layout::Descriptor, length) &&
+              offsetof(Frame, hash) == offsetof(layout::Descriptor, hash) &&
+              offsetof(Frame, captured) == offsetof(layout::Descriptor, captured) &&
+              offsetof(Frame, flags) == offsetof(layout::Descriptor, flags) &&
+              offsetof(Frame, l3_half) == offsetof(layout::Descriptor, l3_half) &&
+              offsetof(Frame, source) == offsetof(layout::Descriptor, source) &&
+              offsetof(Frame, data) == sizeof(layout::Descriptor));
 
 // What one receive() did: taken = frames + broken + no_buffer.
 struct Burst {
@@ -104,6 +117,12 @@ class ReceiveQueue {
   // True where nothing may be lost because a taker is slow (a file, a generator told to wait): the worker
   // then takes no more frames than the fullest taker's ring has room for.
   virtual bool waits_for_takers() const { return false; }
+
+  // True where the source loses nothing: the worker then takes no more frames than the fullest ring
+  // has room for, and the queue none that it has no free buffer for.
+  virtual bool waits_for_takers() const { return false; }
+  // How long a frame may lie in the queue, stamped, before receive() gives it (a kernel's block timer).
+  virtual uint64_t lag_ns() const { return 0; }
 
   // Sleeping. wait_fd(): a descriptor that turns readable when there may be frames, or -1 where the
   // queue can only be polled. Before it sleeps, the worker calls enable_wake(), then receive() once
