@@ -114,10 +114,6 @@ class ReceiveQueue {
   virtual QueueCounters counters() = 0;
   // True once a source that ends (a file, a bounded generator) has given its last frame.
   virtual bool ended() const { return false; }
-  // True where nothing may be lost because a taker is slow (a file, a generator told to wait): the worker
-  // then takes no more frames than the fullest taker's ring has room for.
-  virtual bool waits_for_takers() const { return false; }
-
   // True where the source loses nothing: the worker then takes no more frames than the fullest ring
   // has room for, and the queue none that it has no free buffer for.
   virtual bool waits_for_takers() const { return false; }
