@@ -1,0 +1,130 @@
+#include "tests/system/harness.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+namespace ringcap::test {
+
+bool wait_until(const std::function<bool()>& condition, std::chrono::milliseconds patience) {
+  const auto stop = std::chrono::steady_clock::now() + patience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > stop) return condition();
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  }
+  return true;
+}
+
+// ---- files ---------------------------------------------------------------------------------------
+
+TestDir::TestDir() {
+  std::string name = (std::filesystem::temp_directory_path() / "ringcap-test.XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::generic_category(), "mkdtemp");
+  path_ = name;
+  // Users other than root must reach the sockets in it; the sockets have permissions of their own.
+  std::filesystem::permissions(path_, std::filesystem::perms(0755));
+  std::filesystem::create_directory(run_dir());
+  ::setenv("RINGCAP_RUN_DIR", run_dir().c_str(), 1);
+}
+
+TestDir::~TestDir() {
+  ::unsetenv("RINGCAP_RUN_DIR");
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
+}
+
+// ---- a running engine ------------------------------------------------------------------------------
+
+std::string unique_name(std::string_view start) {
+  static std::atomic<int> count;
+  return std::string(start) + "-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+}
+
+namespace {
+
+std::vector<std::string> with_program(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), RINGCAP_PROGRAM);
+  return arguments;
+}
+
+std::vector<std::string> up_arguments(std::vector<std::string> port_and_options, const std::string& name) {
+  std::vector<std::string> arguments{"up"};
+  arguments.insert(arguments.end(), port_and_options.begin(), port_and_options.end());
+  arguments.insert(arguments.end(), {"--name", name});
+  for (const std::string& given : port_and_options)
+    if (given.starts_with("--arena")) return arguments;
+  arguments.insert(arguments.end(), {"--arena", "32M"});
+  return arguments;
+}
+
+}  // namespace
+
+Outcome ringcap(std::vector<std::string> arguments, const ProcessOptions& options) {
+  return run(with_program(std::move(arguments)), options);
+}
+
+Process start_ringcap(std::vector<std::string> arguments, const ProcessOptions& options) {
+  return Process(with_program(std::move(arguments)), options);
+}
+
+bool takes_connections(const std::string& name) {
+  const char* run_dir = ::getenv("RINGCAP_RUN_DIR");
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  const std::string path = std::string(run_dir ? run_dir : "/run/ringcap") + "/" + name + ".sock";
+  if (path.size() >= sizeof address.sun_path) throw std::runtime_error(path + " is too long for a socket");
+  path.copy(address.sun_path, path.size());
+  const Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+Engine::Engine(std::vector<std::string> port_and_options, const ProcessOptions& options)
+    : name_(unique_name()),
+      process_(start_ringcap(up_arguments(std::move(port_and_options), name_), options)) {
+  const bool up = wait_until([this] { return takes_connections(name_) || !process_.is_running(); });
+  if (!up || !process_.is_running())
+    throw std::runtime_error("the engine did not come up: " + process_.out() + process_.err());
+}
+
+nlohmann::json Engine::stat() const {
+  const Outcome outcome = ringcap({"stat", name_, "--json"});
+  const nlohmann::json table = nlohmann::json::parse(outcome.out, nullptr, false);
+  if (table.is_discarded())
+    throw std::runtime_error("ringcap stat " + name_ + " printed no JSON: " + outcome.out + outcome.err);
+  return table;
+}
+
+std::string Engine::imbalance(std::chrono::milliseconds patience) const {
+  nlohmann::json table;
+  const bool balanced = wait_until([&] { return (table = stat()).at("verdict") == "balanced"; }, patience);
+  return balanced ? "" : table.at("verdict").get<std::string>() + " " + table.at("unbalanced").dump();
+}
+
+int Engine::down() {
+  const Outcome outcome = ringcap({"down", name_});
+  if (outcome.status != 0) throw std::runtime_error("ringcap down " + name_ + ": " + outcome.err);
+  return process_.wait();
+}
+
+}  // namespace ringcap::test
