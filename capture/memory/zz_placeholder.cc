@@ -1,0 +1,1 @@
+namespace ringcap { extern int placeholder; int placeholder = 0; }

@@ -1,0 +1,28 @@
+#include "driver/ports/open.h"
+
+#include <fmt/format.h>
+
+namespace ringcap {
+namespace {
+
+Result<std::unique_ptr<Port>> not_yet(const PortAddress& address) {
+  return fail(Code::kUsage, fmt::format("port '{}': {}: is not supported yet", format_port_address(address),
+                                        kind_name(address.kind)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Port>> open_port(const PortAddress& address) {
+  switch (address.kind) {
+    case PortKind::kVfio:
+    case PortKind::kTap:
+    case PortKind::kPacket:
+    case PortKind::kXdp:
+    case PortKind::kPcap:
+    case PortKind::kGen:
+      break;
+  }
+  return not_yet(address);
+}
+
+}  // namespace ringcap

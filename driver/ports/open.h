@@ -1,0 +1,16 @@
+// Opens a port by its address: the one place that knows all kinds of port. Called by the engine's control
+// thread (or the tool, before the engine runs), with the privileges that the kind needs.
+#pragma once
+
+#include <memory>
+
+#include "capture/base/error.h"
+#include "capture/port/port.h"
+#include "driver/ports/address.h"
+
+namespace ringcap {
+
+// The port is closed, and its device given back, when it is destroyed.
+Result<std::unique_ptr<Port>> open_port(const PortAddress& address);
+
+}  // namespace ringcap
