@@ -114,8 +114,9 @@ class ReceiveQueue {
   virtual QueueCounters counters() = 0;
   // True once a source that ends (a file, a bounded generator) has given its last frame.
   virtual bool ended() const { return false; }
-  // True where the source loses nothing: the worker then takes no more frames than the fullest ring
-  // has room for, and the queue none that it has no free buffer for.
+  // True where nothing may be lost because a taker is slow (a file, a generator told to wait): the worker
+  // then takes no more frames than the fullest ring has room for, and the queue none that it has no free
+  // buffer for.
   virtual bool waits_for_takers() const { return false; }
   // How long a frame may lie in the queue, stamped, before receive() gives it (a kernel's block timer).
   virtual uint64_t lag_ns() const { return 0; }
