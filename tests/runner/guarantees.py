@@ -6,18 +6,27 @@ from report import Suite
 FILE = build.TOP / "docs" / "guarantees.md"
 
 
+def rows():
+    """The rows of the tables, as lists of cells; without their headings and rulers."""
+    lines = FILE.read_text().splitlines() if FILE.exists() else []
+    cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [row for row in cells if row[0] != "promise" and row[0].strip("-")]
+
+
 def promised():
-    """The names of tests, in backticks in the last column of the tables, with the promise that each shows."""
-    rows = [line.strip().strip("|").split("|") for line in FILE.read_text().splitlines() if line.startswith("|")]
-    return [(name, row[0].strip()) for row in rows if len(row) >= 2 and "`" in row[-1]
-            for name in row[-1].split("`")[1::2]]
+    """The tests' names (in backticks in the last cell), each with the promise that it shows."""
+    return [(name, row[0]) for row in rows() for name in row[-1].split("`")[1::2]]
+
+
+def without_tests():
+    return [f"docs/guarantees.md: a promise without a test: {row[0]}" for row in rows() if "`" not in row[-1]]
 
 
 def shown_by(suites):
     """A suite of one result per named test: whether some suite of this run passed it."""
     passed = {plain(name) for suite in suites for name in suite.passed}
     suite = Suite("guarantees")
-    for name, promise in promised() if FILE.exists() else []:
+    for name, promise in promised():
         if name in passed:
             suite.passed.append(name)
         else:
