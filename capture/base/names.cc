@@ -36,8 +36,7 @@ Result<void> check_name(std::string_view what, std::string_view name) {
 
 std::string make_name(std::string_view text) {
   std::string name(text.substr(0, kMaxNameLength));
-  std::ranges::replace_if(
-      name, [](char c) { return !name_character(c); }, '-');
+  std::ranges::replace_if(name, [](char c) { return !name_character(c); }, '-');
   if (name.empty() || !letter_or_digit(name.front())) name = "x" + name.substr(0, kMaxNameLength - 1);
   return name;
 }

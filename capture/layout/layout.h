@@ -28,7 +28,7 @@ inline constexpr uint16_t kMinor = 0;
 inline constexpr uint32_t kMaxConsumers = 256;
 inline constexpr uint32_t kMaxWorkers = 64;
 inline constexpr uint32_t kMaxSources = 256;
-inline constexpr size_t kNameBytes = 32;  // names are at most 31 characters and a zero
+inline constexpr size_t kNameBytes = 32;   // names are at most 31 characters and a zero
 inline constexpr size_t kLineBytes = 128;  // two cache lines: the adjacent-line prefetcher pairs them
 
 // Ring positions only grow, and start here: a page of zeros is visibly not a position.
@@ -115,9 +115,9 @@ constexpr uint64_t rings_bytes(uint32_t workers, uint32_t slots) {
 // Written by the consumer alone. The worker reads each word once, checks it, and detaches the consumer
 // when it makes no sense: a cursor that goes backwards or beyond the head.
 struct alignas(kLineBytes) ControlLine {
-  std::atomic<uint64_t> cursor;   // everything before it is given back
-  std::atomic<uint64_t> wake_at;  // the head position that the consumer sleeps for; 0: never slept
-  std::atomic<uint64_t> late;     // frames that came later than the merge waited (for the ledger only)
+  std::atomic<uint64_t> cursor;       // everything before it is given back
+  std::atomic<uint64_t> wake_at;      // the head position that the consumer sleeps for; 0: never slept
+  std::atomic<uint64_t> late;         // frames that came later than the merge waited (for the ledger only)
   std::atomic<uint64_t> not_matched;  // frames that the consumer's library filtered (for the ledger only)
 };
 static_assert(sizeof(ControlLine) == kLineBytes);
@@ -223,7 +223,7 @@ struct alignas(kLineBytes) WorkerEntry {
   // Every frame stamped before this is published. On a line of its own: consumers that merge read it.
   alignas(kLineBytes) std::atomic<uint64_t> complete_until_ns;
   std::atomic<uint64_t> plan_seen;  // number of the plan that the worker goes by
-  uint64_t lag_ns;  // constant: how long a stamped frame may be on its way to this worker
+  uint64_t lag_ns;                  // constant: how long a stamped frame may be on its way to this worker
 };
 
 // What one taker was offered by one worker. The entries follow the WorkerEntry, one per consumer slot,

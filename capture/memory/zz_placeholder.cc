@@ -1,1 +1,4 @@
-namespace ringcap { extern int placeholder; int placeholder = 0; }
+namespace ringcap {
+extern int placeholder;
+int placeholder = 0;
+}  // namespace ringcap

@@ -46,7 +46,7 @@ class Function {
   // "0000:03:00.0"
   virtual const std::string& address() const = 0;
 
-  virtual Result<uint32_t> config_read(uint32_t offset, uint32_t bytes) = 0;   // bytes: 1, 2 or 4
+  virtual Result<uint32_t> config_read(uint32_t offset, uint32_t bytes) = 0;  // bytes: 1, 2 or 4
   virtual Result<void> config_write(uint32_t offset, uint32_t bytes, uint32_t value) = 0;
   virtual Result<std::unique_ptr<Bar>> bar(uint32_t index) = 0;
 
