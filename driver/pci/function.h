@@ -27,6 +27,7 @@ enum class DmaAccess {
 };
 
 // A BAR's registers. Where the BAR is mapped, an access is one load or store; where it is not, a call.
+// Outlives nothing: drop it before its Function.
 class Bar {
  public:
   virtual ~Bar() = default;
@@ -34,6 +35,7 @@ class Bar {
   virtual void write32(uint32_t offset, uint32_t value) = 0;
   virtual uint64_t bytes() const = 0;
   // The BAR's mapping, or nullptr where it must go through read32 and write32.
+  // Stays valid, and reads as all ones, when the device is gone or the function was released.
   virtual volatile uint32_t* mapped() { return nullptr; }
 };
 
@@ -50,9 +52,10 @@ class Function {
   virtual Result<void> config_write(uint32_t offset, uint32_t bytes, uint32_t value) = 0;
   virtual Result<std::unique_ptr<Bar>> bar(uint32_t index) = 0;
 
-  // Maps [data, data + bytes) for the device; both page-aligned. The mapping lasts as long as the function.
+  // Maps [data, data + bytes) for the device; both page-aligned. The mapping lasts until release().
   virtual Result<Iova> dma_map(std::byte* data, uint64_t bytes, DmaAccess access) = 0;
-  // Memory for descriptor rings: zeroed, page-aligned, mapped kDeviceReadsWrites, owned by the function.
+  // Memory for descriptor rings: zeroed, page-aligned, mapped kDeviceReadsWrites, owned by the function
+  // (the process may touch it as long as the function object lives, after release() too).
   struct DmaMemory {
     std::byte* data = nullptr;
     Iova iova{};
@@ -65,6 +68,7 @@ class Function {
   virtual Result<void> set_bus_master(bool on) = 0;
 
   // Arms `vectors` interrupts of the best kind that the function has (MSI-X, MSI, INTx) and says which.
+  // Where it has fewer, one: interrupt_fd() of the others is then -1.
   virtual Result<Interrupt> enable_interrupts(uint32_t vectors) = 0;
   // Readable when the vector fired (an eventfd; consume it with read_interrupt); -1 where there is none.
   virtual int interrupt_fd(uint32_t vector) const = 0;
@@ -78,6 +82,13 @@ class Function {
     bool error = false;    // PCIe error: quiesce and initialise again
   };
   virtual Events consume_events() { return {}; }
+
+  // True once the device does not answer any more: pulled out, or an access to it faulted.
+  virtual bool gone() const { return false; }
+  // Gives the device back at once, so that whoever unbinds it does not wait: no more DMA, no interrupts,
+  // everything closed. Other threads may still be using Bars and DMA memory: registers then read as all
+  // ones and writes go nowhere. Idempotent; the destructor does it as well.
+  virtual void release() {}
 };
 
 }  // namespace ringcap::pci
