@@ -54,7 +54,7 @@ class Memif:
         return Program(
             ["dpdk-testpmd", "--in-memory", "--no-pci", "--no-telemetry", "--single-file-segments",
              "--lcores", f"0@{core},1@{core}", f"--file-prefix=ringcap-{role}", "--vdev", options, "--",
-             "-i", f"--forward-mode={mode}", "--txpkts=64", "--nb-cores=1", "--total-num-mbufs=8192"],
+             "-i", f"--forward-mode={mode}", "--txpkts=64", "--nb-cores=1", "--total-num-mbufs=16384"],
             env={"RUNTIME_DIRECTORY": str(self.directory)}, terminal=True)
 
 
