@@ -191,6 +191,7 @@ struct alignas(kLineBytes) SourceEntry {
   std::atomic<uint64_t> received;  // by the device; kNotCounted where it cannot say
   std::atomic<uint64_t> missed;    // no descriptor or FIFO full; kNotCounted where it cannot say
   std::atomic<uint64_t> bad;       // CRC, length; kNotCounted where it cannot say
+  std::atomic<uint64_t> at_rest;   // 1: nothing moved since the last reading, so the queue's sum must hold
   uint32_t port;
   uint32_t queue;
   uint32_t worker;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "driver/gen/port.h"
+
 namespace ringcap {
 namespace {
 
@@ -19,8 +21,9 @@ Result<std::unique_ptr<Port>> open_port(const PortAddress& address) {
     case PortKind::kPacket:
     case PortKind::kXdp:
     case PortKind::kPcap:
-    case PortKind::kGen:
       break;
+    case PortKind::kGen:
+      return open_gen_port(address);
   }
   return not_yet(address);
 }

@@ -1,0 +1,181 @@
+#include "capture/engine/consumers.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+
+namespace ringcap::engine {
+
+Consumers::Consumers(State& state, ConsumerLimits limits, std::string engine)
+    : state_(state), limits_(limits), engine_(std::move(engine)) {}
+
+Consumer* Consumers::find(uint64_t id) {
+  const auto found = consumers_.find(id);
+  return found == consumers_.end() ? nullptr : found->second.get();
+}
+
+void Consumers::for_each(const std::function<void(Consumer&)>& visit) {
+  for (auto& [id, consumer] : consumers_) visit(*consumer);
+}
+
+Result<uint32_t> Consumers::grant_slots(const message::Hello& hello) const {
+  const uint32_t asked = hello.ring_slots != 0 ? hello.ring_slots : limits_.default_ring_slots;
+  if (asked > layout::kMaxRingSlots)
+    return fail(Code::kUsage,
+                fmt::format("a ring of {} frames is too large: at most {}", asked, layout::kMaxRingSlots));
+  const uint64_t left = limits_.slots - std::min(limits_.slots, slots_granted_);
+  uint64_t slots = std::bit_ceil(std::max(asked, layout::kMinRingSlots));
+  if (slots > left && hello.allow_smaller) slots = std::bit_floor(left);
+  if (slots <= left && slots >= layout::kMinRingSlots) return static_cast<uint32_t>(slots);
+  const uint64_t more =
+      (uint64_t{asked} - std::min<uint64_t>(asked, left)) * limits_.workers * limits_.buffer_bytes;
+  return fail(
+      Code::kSystem,
+      fmt::format("engine {} has room for a ring of {} more frames per worker, {} were asked for", engine_,
+                  left, asked),
+      fmt::format(
+          "ask for a smaller ring (--ring {}), or start the engine with a larger --arena ({} MiB more)",
+          std::max<uint64_t>(std::bit_floor(std::max<uint64_t>(left, 1)), layout::kMinRingSlots),
+          (more >> 20) + 1));
+}
+
+Result<uint32_t> Consumers::free_slot() const {
+  std::vector<bool> used(layout::kMaxConsumers);
+  for (const auto& [id, consumer] : consumers_) used[consumer->slot] = true;
+  const auto free = std::ranges::find(used, false);
+  if (free == used.end())
+    return fail(Code::kSystem,
+                fmt::format("engine {} has {} consumers already: no more fit", engine_, used.size()),
+                "end one, or start another engine");
+  return static_cast<uint32_t>(free - used.begin());
+}
+
+Result<void> Consumers::take_filter(const message::Hello& hello, Consumer& consumer) const {
+  if (hello.filter.empty()) return {};
+  auto program = filter::validate(hello.filter);
+  if (!program) return std::unexpected(program.error());
+  if (hello.filter.size() > limits_.filter_budget) {
+    consumer.filter_place = layout::FilterPlace::kLibrary;  // evaluate it yourself
+    return {};
+  }
+  consumer.filter_place = layout::FilterPlace::kEngine;
+  consumer.filter = std::make_unique<filter::Program>(std::move(*program));
+  return {};
+}
+
+Result<void> Consumers::make_memory(Consumer& c) {
+  auto rings = memory::SharedMemory::create("ringcap-rings-" + engine_,
+                                            layout::rings_bytes(limits_.workers, c.ring_slots));
+  if (!rings) return std::unexpected(rings.error());
+  auto control =
+      memory::SharedMemory::create("ringcap-control-" + engine_, layout::control_bytes(limits_.workers));
+  if (!control) return std::unexpected(control.error());
+  for (uint32_t w = 0; w < limits_.workers; ++w) {
+    rings->at<layout::RingLine>(0)[w].head.store(layout::kFirstPosition, std::memory_order_relaxed);
+    control->at<layout::ControlLine>(0)[w].cursor.store(layout::kFirstPosition, std::memory_order_relaxed);
+  }
+  if (auto sealed = rings->seal_read_only(); !sealed) return sealed;
+  if (auto sealed = control->seal_size(); !sealed) return sealed;
+  c.rings = std::move(*rings);
+  c.control = std::move(*control);
+  return {};
+}
+
+void Consumers::make_rings(Consumer& c) {
+  for (uint32_t w = 0; w < limits_.workers; ++w) {
+    auto ring = std::make_unique<TakerRing>();
+    ring->slots = c.rings.at<layout::Descriptor>(layout::ring_offset(limits_.workers, c.ring_slots, w));
+    ring->line = c.rings.at<layout::RingLine>(0) + w;
+    ring->control = c.control.at<layout::ControlLine>(0) + w;
+    ring->buffers.reset(new uint32_t[c.ring_slots]);
+    ring->filter = c.filter.get();
+    ring->mask = c.ring_slots - 1;
+    ring->id = c.id;
+    ring->slot = c.slot;
+    ring->wake_socket = c.socket.get();
+    c.taker_rings.push_back(std::move(ring));
+  }
+}
+
+void Consumers::write_entry(const Consumer& c, const message::Hello& hello, const ucred& peer) {
+  auto& entry = state_.consumer(c.slot);
+  const layout::SequenceWrite writing(entry.sequence);
+  entry.id.store(c.id, std::memory_order_relaxed);
+  entry.state.store(static_cast<uint32_t>(layout::ConsumerState::kAttached), std::memory_order_relaxed);
+  entry.pid = static_cast<uint32_t>(peer.pid);
+  entry.uid = peer.uid;
+  entry.ring_slots = c.ring_slots;
+  entry.filter = static_cast<uint32_t>(c.filter_place);
+  entry.attached_ns = realtime_ns();
+  put_name(entry.name, sizeof entry.name, c.name);
+  put_name(entry.cluster, sizeof entry.cluster, hello.cluster);
+  put_name(entry.member, sizeof entry.member, hello.member);
+}
+
+Result<Consumer*> Consumers::admit(const message::Hello& hello, const ucred& peer, bool inside, Fd socket) {
+  if (!hello.cluster.empty() || !hello.member.empty())
+    return fail(Code::kUsage, "clusters are not supported yet", "attach to the engine without @CLUSTER");
+  if (!limits_.arena_sealed && !inside && (peer.uid == 0 || peer.uid == ::geteuid()))
+    return fail(
+        Code::kPermission,
+        "this engine's arena is a hugetlbfs file, which cannot be sealed: a consumer that is root or has the "
+        "engine's user could write to it",
+        "run the consumer as another user, or the engine with --memory memfd");
+  auto slot = free_slot();
+  if (!slot) return std::unexpected(slot.error());
+  auto slots = grant_slots(hello);
+  if (!slots) return std::unexpected(slots.error());
+
+  auto consumer = std::make_unique<Consumer>();
+  consumer->id = next_id_;
+  consumer->slot = *slot;
+  consumer->ring_slots = *slots;
+  consumer->name = fmt::format("{}[{}]", hello.program.empty() ? "?" : hello.program.substr(0, 20), peer.pid);
+  if (auto taken = take_filter(hello, *consumer); !taken) return std::unexpected(taken.error());
+  if (auto made = make_memory(*consumer); !made) return std::unexpected(made.error());
+  consumer->socket = std::move(socket);
+  consumer->held_by = limits_.workers;
+  make_rings(*consumer);
+  write_entry(*consumer, hello, peer);
+  ++next_id_;
+  slots_granted_ += consumer->ring_slots;
+  auto& place = consumers_[consumer->id];
+  place = std::move(consumer);
+  return place.get();
+}
+
+bool Consumers::leave(Consumer& consumer) {
+  if (consumer.leaving) return false;
+  consumer.leaving = true;
+  auto& entry = state_.consumer(consumer.slot);
+  const layout::SequenceWrite writing(entry.sequence);
+  entry.state.store(static_cast<uint32_t>(layout::ConsumerState::kLeaving), std::memory_order_relaxed);
+  return true;
+}
+
+bool Consumers::let_go(uint64_t id) {
+  Consumer* consumer = find(id);
+  if (consumer == nullptr || --consumer->held_by != 0) return false;
+  slots_granted_ -= consumer->ring_slots;
+  auto& entry = state_.consumer(consumer->slot);
+  {
+    const layout::SequenceWrite writing(entry.sequence);
+    entry.state.store(static_cast<uint32_t>(layout::ConsumerState::kFree), std::memory_order_relaxed);
+  }
+  state_.header().departed.fetch_add(1, std::memory_order_relaxed);
+  consumers_.erase(id);
+  return true;
+}
+
+std::vector<std::vector<TakerRing*>> Consumers::plan_rings() const {
+  std::vector<std::vector<TakerRing*>> rings(limits_.workers);
+  for (const auto& [id, consumer] : consumers_) {
+    if (consumer->leaving) continue;
+    for (uint32_t w = 0; w < limits_.workers; ++w) rings[w].push_back(consumer->taker_rings[w].get());
+  }
+  return rings;
+}
+
+}  // namespace ringcap::engine

@@ -1,0 +1,447 @@
+#include "capture/engine/control.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+
+namespace ringcap::engine {
+namespace {
+
+constexpr uint32_t kMaxSilent = 256;
+constexpr uint64_t kHelloNs = 5'000'000'000;
+constexpr uint64_t kLogLossNs = 10'000'000'000;
+constexpr long kTickNs = 250'000'000;
+
+// epoll tags; connections have their number, ports kPortTag + index.
+constexpr uint64_t kListenerTag = ~uint64_t{0};
+constexpr uint64_t kEventsTag = kListenerTag - 1;
+constexpr uint64_t kStopTag = kListenerTag - 2;
+constexpr uint64_t kTimerTag = kListenerTag - 3;
+constexpr uint64_t kPortTag = uint64_t{1} << 62;
+
+uint64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void drain(int fd) {
+  uint64_t count = 0;
+  [[maybe_unused]] const auto got = ::read(fd, &count, sizeof count);
+}
+
+void signal_fd(int fd) {
+  const uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(fd, &one, sizeof one);
+}
+
+ucred peer_of(int socket) {
+  ucred peer{};
+  socklen_t bytes = sizeof peer;
+  peer.uid = static_cast<uid_t>(-1);
+  ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
+  return peer;
+}
+
+}  // namespace
+
+Control::Control(ControlSetup setup)
+    : setup_(std::move(setup)),
+      consumers_(*setup_.state, setup_.limits, setup_.name),
+      last_taken_(setup_.queues.size(), ~uint64_t{0}),
+      last_received_(setup_.queues.size(), ~uint64_t{0}),
+      links_(setup_.ports.size()) {}
+
+Result<std::unique_ptr<Control>> Control::create(ControlSetup setup) {
+  std::unique_ptr<Control> control(new Control(std::move(setup)));
+  if (auto opened = control->open(); !opened) return std::unexpected(opened.error());
+  return control;
+}
+
+Result<void> Control::watch(int fd, uint64_t tag, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = tag;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    return fail_system("cannot watch a descriptor");
+  return {};
+}
+
+Result<void> Control::open() {
+  epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  stop_fd_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!epoll_ || !stop_fd_ || !timer_) return fail_system("cannot set up the control thread");
+  const itimerspec period{{0, kTickNs}, {0, kTickNs}};
+  ::timerfd_settime(timer_.get(), 0, &period, nullptr);
+  if (auto done = watch(stop_fd_.get(), kStopTag); !done) return done;
+  if (auto done = watch(timer_.get(), kTimerTag); !done) return done;
+  if (auto done = watch(setup_.events_fd, kEventsTag); !done) return done;
+  if (setup_.listener)
+    if (auto done = watch(setup_.listener.get(), kListenerTag); !done) return done;
+  for (size_t i = 0; i < setup_.ports.size(); ++i)
+    if (setup_.ports[i]->event_fd() >= 0)
+      if (auto done = watch(setup_.ports[i]->event_fd(), kPortTag + i); !done) return done;
+  return {};
+}
+
+void Control::request_stop() {
+  stop_.store(true, std::memory_order_release);
+  signal_fd(stop_fd_.get());
+}
+
+Result<Fd> Control::connect_inside() {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+    return fail_system("cannot make a socket pair");
+  add_connection(Fd(pair[0]), true);
+  return Fd(pair[1]);
+}
+
+Result<void> Control::run() {
+  setup_.state->header().state.store(static_cast<uint32_t>(layout::EngineState::kRunning),
+                                     std::memory_order_release);
+  publish_plan();
+  refresh_ports();
+  start_sources_when_ready();
+  epoll_event events[64];
+  while (!stop_.load(std::memory_order_acquire)) {
+    const int count = ::epoll_wait(epoll_.get(), events, 64, -1);
+    for (int i = 0; i < count; ++i) {
+      const uint64_t tag = events[i].data.u64;
+      if (tag == kListenerTag)
+        accept_some();
+      else if (tag == kEventsTag)
+        on_events();
+      else if (tag == kTimerTag)
+        tick();
+      else if (tag >= kPortTag && tag < kPortTag + setup_.ports.size())
+        refresh_link(static_cast<uint32_t>(tag - kPortTag));
+      else if (tag < next_connection_)
+        on_connection(tag);
+    }
+    advance_plan();
+  }
+  stop_everything();
+  return start_result_;
+}
+
+// ---- connections ---------------------------------------------------------------------------------
+
+void Control::accept_some() {
+  for (int i = 0; i < 64; ++i) {
+    Fd socket(::accept4(setup_.listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket && (errno == EMFILE || errno == ENFILE)) return forget_oldest_silent();
+    if (!socket) return;
+    add_connection(std::move(socket), false);
+  }
+}
+
+void Control::add_connection(Fd socket, bool inside) {
+  while (silent_ >= kMaxSilent) forget_oldest_silent();
+  const uint64_t number = next_connection_++;
+  const int fd = socket.get();
+  connections_[number] = Connection{std::move(socket), number, monotonic_ns() + kHelloNs, 0, inside};
+  ++silent_;
+  if (!watch(fd, number, EPOLLIN | EPOLLRDHUP)) close_connection(number);
+}
+
+// Connections are numbered as they come, so the first silent one is the oldest.
+void Control::forget_oldest_silent() {
+  const auto oldest =
+      std::ranges::find_if(connections_, [](const auto& c) { return c.second.consumer == 0; });
+  if (oldest != connections_.end()) close_connection(oldest->first);
+}
+
+void Control::close_connection(uint64_t number) {
+  const auto found = connections_.find(number);
+  if (found == connections_.end()) return;
+  if (found->second.consumer == 0) --silent_;
+  connections_.erase(found);
+}
+
+void Control::on_connection(uint64_t number) {
+  const auto found = connections_.find(number);
+  if (found == connections_.end()) return;
+  Connection& connection = found->second;
+  if (connection.consumer != 0) return on_consumer_socket(connection);
+  auto received = message::receive(connection.socket.get(), false);
+  if (!received && received.error().text.empty()) return;
+  if (!received) return refuse(connection, received.error());
+  if (received->bytes.empty()) return close_connection(number);
+  on_hello(connection, received->bytes);
+}
+
+void Control::refuse(Connection& connection, const Error& error) {
+  spdlog::info("refused a client: {}", error.message());
+  [[maybe_unused]] const auto sent =
+      message::send(connection.socket.get(), message::encode_error(message::Type::kRefused, error));
+  close_connection(connection.number);
+}
+
+void Control::on_hello(Connection& connection, std::span<const std::byte> packet) {
+  auto hello = message::parse_hello(packet);
+  if (!hello) return refuse(connection, hello.error());
+  const ucred peer = peer_of(connection.socket.get());
+  if (hello->role == message::Role::kObserver) return answer_observer(connection);
+  if (hello->role == message::Role::kStop) {
+    if (peer.uid != 0 && peer.uid != ::geteuid())
+      return refuse(connection,
+                    {Code::kPermission, "only root and the engine's user may end it", "use sudo"});
+    const message::Header stopping = message::plain(message::Type::kStopping);
+    [[maybe_unused]] const auto sent =
+        message::send(connection.socket.get(), std::as_bytes(std::span(&stopping, 1)));
+    spdlog::info("asked to end by pid {} (uid {})", peer.pid, peer.uid);
+    return request_stop();
+  }
+  Fd copy(::fcntl(connection.socket.get(), F_DUPFD_CLOEXEC, 3));
+  if (!copy) return refuse(connection, fail_system("cannot keep the client's socket").error());
+  auto consumer = consumers_.admit(*hello, peer, connection.inside, std::move(copy));
+  if (!consumer) return refuse(connection, consumer.error());
+  connection.consumer = (*consumer)->id;
+  --silent_;
+  plan_dirty_ = true;
+}
+
+void Control::answer_observer(Connection& connection) {
+  refresh_ports();
+  const int fd = setup_.state->fd();
+  [[maybe_unused]] const auto sent = message::send(
+      connection.socket.get(), message::encode_observing(setup_.state->bytes()), std::span(&fd, 1));
+  // The connection stays silent from here on; it goes when the observer closes it or at its deadline.
+}
+
+void Control::on_consumer_socket(Connection& connection) {
+  Consumer* consumer = consumers_.find(connection.consumer);
+  auto received = message::receive(connection.socket.get(), false);
+  if (!received && received.error().text.empty()) return;
+  const bool closed = !received || received->bytes.empty();
+  if (!closed) {
+    const auto header = message::parse_header(received->bytes);
+    if (header && header->type != message::Type::kDetach) return;  // nothing else is asked of us: ignored
+    if (!header && consumer != nullptr) {
+      const Error error = header.error();
+      detach(*consumer, &error);
+    }
+  }
+  const uint64_t number = connection.number;
+  if (consumer != nullptr) detach(*consumer, nullptr);
+  close_connection(number);
+}
+
+void Control::detach(Consumer& consumer, const Error* reason) {
+  if (!consumers_.leave(consumer)) return;
+  if (reason != nullptr) {
+    spdlog::warn("detached {}: {}", consumer.name, reason->message());
+    [[maybe_unused]] const auto sent =
+        message::send(consumer.socket.get(), message::encode_error(message::Type::kDetached, *reason));
+    ::shutdown(consumer.socket.get(), SHUT_RDWR);  // its own descriptor says so at once
+  } else {
+    spdlog::info("{} left", consumer.name);
+  }
+  plan_dirty_ = true;
+  if (consumer.joins_with_plan != 0) return;
+  // No plan ever named it: no worker knows it.
+  const uint64_t id = consumer.id;
+  for (size_t i = 0; i < setup_.workers.size(); ++i) consumers_.let_go(id);
+}
+
+// ---- workers and plans ---------------------------------------------------------------------------
+
+void Control::on_events() {
+  drain(setup_.events_fd);
+  for (Worker* worker : setup_.workers)
+    while (const auto event = worker->events().pop()) on_event(*event);
+}
+
+void Control::on_event(const Event& event) {
+  switch (event.kind) {
+    case EventKind::kGone:
+      if (event.id != 0) consumers_.let_go(event.id);
+      return;
+    case EventKind::kMisbehaved:
+      if (Consumer* consumer = consumers_.find(event.id)) {
+        const Error error{Code::kGone,
+                          "the consumer's control area makes no sense: its cursor went backwards or beyond "
+                          "what was published",
+                          "attach again"};
+        detach(*consumer, &error);
+      }
+      return;
+    case EventKind::kSourceEnded:
+      if (++workers_ended_ == setup_.workers.size()) sources_ended();
+      return;
+  }
+}
+
+bool Control::all_seen() const {
+  return std::ranges::all_of(setup_.workers, [&](Worker* w) { return w->plan_seen() >= plan_->number; });
+}
+
+void Control::advance_plan() {
+  if (!all_seen()) return;
+  previous_plan_.reset();
+  answer_joined();
+  if (plan_dirty_) publish_plan();
+  if (setup_.until_end && attached_ever_ != 0 && consumers_.count() == 0 &&
+      workers_ended_ == setup_.workers.size())
+    request_stop();
+}
+
+void Control::publish_plan() {
+  auto plan = std::make_shared<Plan>();
+  plan->number = plan_ ? plan_->number + 1 : 1;
+  plan->filter = setup_.filter;
+  plan->takers = consumers_.plan_rings();
+  consumers_.for_each([&](Consumer& c) {
+    if (!c.leaving && c.joins_with_plan == 0) c.joins_with_plan = plan->number;
+  });
+  previous_plan_ = std::move(plan_);
+  plan_ = std::move(plan);
+  plan_dirty_ = false;
+  for (Worker* worker : setup_.workers) worker->publish(plan_.get());
+}
+
+void Control::answer_joined() {
+  consumers_.for_each([&](Consumer& c) {
+    if (!c.attached && !c.leaving && c.joins_with_plan != 0 && c.joins_with_plan <= plan_->number)
+      send_attached(c);
+  });
+  start_sources_when_ready();
+}
+
+void Control::send_attached(Consumer& c) {
+  c.attached = true;
+  ++attached_ever_;
+  const message::Attached attached{.id = c.id,
+                                   .slot = c.slot,
+                                   .workers = static_cast<uint32_t>(setup_.workers.size()),
+                                   .ring_slots = c.ring_slots,
+                                   .filter = c.filter_place,
+                                   .state_bytes = setup_.state->bytes(),
+                                   .arena_bytes = setup_.arena->bytes(),
+                                   .rings_bytes = c.rings.bytes(),
+                                   .control_bytes = c.control.bytes()};
+  const int fds[] = {setup_.state->fd(), setup_.arena->fd(), c.rings.fd(), c.control.fd()};
+  spdlog::info("{} attached, ring of {} frames", c.name, c.ring_slots);
+  if (auto sent = message::send(c.socket.get(), message::encode(attached), fds); !sent) detach(c, nullptr);
+}
+
+// ---- ports, time, the end ------------------------------------------------------------------------
+
+void Control::start_sources_when_ready() {
+  if (sources_started_ || attached_ever_ < setup_.wait_consumers) return;
+  sources_started_ = true;
+  for (Port* port : setup_.ports) {
+    if (auto started = port->start(); !started) {
+      start_result_ = context("cannot start " + port->address(), started.error());
+      return request_stop();
+    }
+  }
+  refresh_ports();
+}
+
+void Control::tick() {
+  drain(timer_.get());
+  refresh_ports();
+  log_losses(false);
+  const uint64_t now = monotonic_ns();
+  std::vector<uint64_t> late;
+  for (const auto& [number, connection] : connections_)
+    if (connection.consumer == 0 && connection.deadline_ns < now) late.push_back(number);
+  for (const uint64_t number : late) close_connection(number);
+}
+
+void Control::refresh_queue(uint32_t i) {
+  auto& source = setup_.state->source(i);
+  const QueueCounters counters = setup_.queues[i]->counters();
+  const uint64_t taken = source.taken.load(std::memory_order_relaxed);
+  const bool at_rest = taken == last_taken_[i] && counters.received == last_received_[i];
+  last_taken_[i] = taken;
+  last_received_[i] = counters.received;
+  const layout::SequenceWrite writing(source.sequence);
+  source.received.store(counters.received, std::memory_order_relaxed);
+  source.missed.store(counters.missed, std::memory_order_relaxed);
+  source.bad.store(counters.bad, std::memory_order_relaxed);
+  source.ended.store(setup_.queues[i]->ended() ? 1 : 0, std::memory_order_relaxed);
+  source.at_rest.store(at_rest ? 1 : 0, std::memory_order_relaxed);
+}
+
+void Control::refresh_link(uint32_t i) {
+  Port& port = *setup_.ports[i];
+  port.handle_event();
+  const Link link = port.link();
+  auto& entry = setup_.state->port(i);
+  const bool first = entry.sequence.load(std::memory_order_relaxed) == 0;
+  if (!first && link.up == links_[i].up && link.present == links_[i].present && link.mbps == links_[i].mbps)
+    return;
+  if (!link.present)
+    spdlog::error("{} is gone; what it received stays readable", port.address());
+  else
+    spdlog::info("{}: link {}{}", port.address(), link.up ? "up" : "down",
+                 link.mbps != 0 ? fmt::format(", {} Mbit/s", link.mbps) : "");
+  links_[i] = link;
+  const layout::SequenceWrite writing(entry.sequence);
+  entry.link_up.store(link.up ? 1 : 0, std::memory_order_relaxed);
+  entry.link_mbps.store(link.mbps, std::memory_order_relaxed);
+  entry.present.store(link.present ? 1 : 0, std::memory_order_relaxed);
+}
+
+void Control::refresh_ports() {
+  for (uint32_t i = 0; i < setup_.queues.size(); ++i) refresh_queue(i);
+  for (uint32_t i = 0; i < setup_.ports.size(); ++i) refresh_link(i);
+}
+
+// One line per consumer at most every ten seconds, and one at the end.
+void Control::log_losses(bool all) {
+  const uint64_t now = monotonic_ns();
+  consumers_.for_each([&](Consumer& c) {
+    if (!all && c.logged_at_ns != 0 && now - c.logged_at_ns < kLogLossNs) return;
+    uint64_t dropped = 0;
+    for (uint32_t w = 0; w < setup_.workers.size(); ++w)
+      dropped += layout::taker_block(setup_.state->header(), setup_.state->worker(w), c.slot)
+                     .dropped.load(std::memory_order_relaxed);
+    if (dropped <= c.dropped_logged) return;
+    spdlog::warn("{} lost {} frames: its ring was full", c.name, dropped - c.dropped_logged);
+    c.dropped_logged = dropped;
+    c.logged_at_ns = now;
+  });
+}
+
+void Control::wake_everybody() {
+  consumers_.for_each([](Consumer& c) {
+    if (c.attached && !c.leaving) message::send_wake(c.socket.get());
+  });
+}
+
+void Control::sources_ended() {
+  refresh_ports();
+  setup_.state->header().state.store(
+      static_cast<uint32_t>(layout::EngineState::kSourcesEnded),
+      std::memory_order_release);  // pairs with the client's look at its rings' end
+  spdlog::info("all sources have ended");
+  wake_everybody();
+}
+
+void Control::finish() {
+  refresh_ports();
+  log_losses(true);
+  setup_.state->header().state.store(static_cast<uint32_t>(layout::EngineState::kEnded),
+                                     std::memory_order_release);
+  wake_everybody();
+}
+
+void Control::stop_everything() {
+  for (Port* port : setup_.ports)
+    if (sources_started_) port->stop();
+  for (Worker* worker : setup_.workers) worker->request_stop();
+}
+
+}  // namespace ringcap::engine

@@ -1,0 +1,114 @@
+// Control: the one thread of an engine that does everything that may block or allocate: the control
+// socket, consumers, plans, port counters, timers, the log. It never touches a frame.
+//
+// Plans go out one at a time: the next is published when every worker has seen the last, so each ring
+// that a plan names is seen before it can leave again. Attaches and departures in between share a plan.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "capture/base/fd.h"
+#include "capture/engine/consumers.h"
+#include "capture/engine/plan.h"
+#include "capture/engine/state.h"
+#include "capture/engine/worker.h"
+#include "capture/port/port.h"
+
+namespace ringcap::engine {
+
+struct ControlSetup {
+  State* state = nullptr;
+  std::vector<Worker*> workers;
+  std::vector<Port*> ports;
+  std::vector<ReceiveQueue*> queues;  // by source
+  ConsumerLimits limits;
+  std::shared_ptr<const filter::Program> filter;
+  std::string name;
+  Fd listener;  // may be empty: no socket
+  const memory::Arena* arena = nullptr;
+  int events_fd = -1;           // eventfd that workers write
+  uint32_t wait_consumers = 0;  // the sources start when so many have attached
+  bool until_end = false;       // end when the sources have ended and all consumers left
+};
+
+class Control {
+ public:
+  static Result<std::unique_ptr<Control>> create(ControlSetup setup);
+
+  // The thread's body; returns after request_stop(), with all ports stopped. The error is that of
+  // starting the ports.
+  Result<void> run();
+  // After the workers have ended: the last counters, and everybody is told.
+  void finish();
+  // Any thread, also in a signal handler.
+  void request_stop();
+  // Before run(): a socket whose other end is a client inside this process.
+  Result<Fd> connect_inside();
+
+ private:
+  struct Connection {
+    Fd socket;
+    uint64_t number = 0;
+    uint64_t deadline_ns = 0;  // for the hello
+    uint64_t consumer = 0;     // id, once admitted (the socket is the consumer's then)
+    bool inside = false;
+  };
+
+  explicit Control(ControlSetup setup);
+  Result<void> open();
+  Result<void> watch(int fd, uint64_t tag, uint32_t events = 1 /* EPOLLIN */);
+
+  void accept_some();
+  void add_connection(Fd socket, bool inside);
+  void forget_oldest_silent();
+  void on_connection(uint64_t number);
+  void on_hello(Connection& connection, std::span<const std::byte> packet);
+  void refuse(Connection& connection, const Error& error);
+  void answer_observer(Connection& connection);
+  void on_consumer_socket(Connection& connection);
+  void detach(Consumer& consumer, const Error* reason);
+  void close_connection(uint64_t number);
+
+  void on_events();
+  void on_event(const Event& event);
+  void advance_plan();
+  void publish_plan();
+  bool all_seen() const;
+  void answer_joined();
+  void send_attached(Consumer& consumer);
+
+  void tick();
+  void start_sources_when_ready();
+  void refresh_ports();
+  void refresh_queue(uint32_t source);
+  void refresh_link(uint32_t port);
+  void log_losses(bool all);
+  void sources_ended();
+  void wake_everybody();
+  void stop_everything();
+
+  ControlSetup setup_;
+  Consumers consumers_;
+  Fd epoll_, stop_fd_, timer_;
+  std::map<uint64_t, Connection> connections_;
+  uint64_t next_connection_ = 1;
+  std::shared_ptr<Plan> plan_, previous_plan_;
+  bool plan_dirty_ = true;
+  bool sources_started_ = false;
+  Result<void> start_result_;
+  uint32_t workers_ended_ = 0;
+  uint64_t attached_ever_ = 0;
+  uint64_t silent_ = 0;  // connections without a hello
+  std::atomic<bool> stop_{false};
+  std::vector<uint64_t> last_taken_, last_received_;
+  std::vector<Link> links_;
+};
+
+}  // namespace ringcap::engine

@@ -1,0 +1,115 @@
+#include "capture/engine/state.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+
+namespace ringcap::engine {
+namespace {
+
+// Lays the tables out one after the other.
+class Placer {
+ public:
+  explicit Placer(uint64_t start) : end_(layout::align_line(start)) {}
+  layout::Table place(size_t stride, size_t count) {
+    const layout::Table table{end_, static_cast<uint32_t>(layout::align_line(stride)),
+                              static_cast<uint32_t>(count)};
+    end_ += uint64_t{table.stride} * table.count;
+    return table;
+  }
+  uint64_t bytes() const { return (end_ + 4095) & ~uint64_t{4095}; }
+
+ private:
+  uint64_t end_;
+};
+
+struct Tables {
+  layout::Table ports, sources, workers, takers, consumers, regions;
+  uint64_t bytes = 0;
+};
+
+Tables place_tables(const StateShape& shape) {
+  Tables t;
+  t.takers = {layout::align_line(sizeof(layout::WorkerEntry)), sizeof(layout::TakerBlock),
+              layout::kMaxConsumers + 1};
+  const uint64_t worker_bytes = t.takers.offset + uint64_t{t.takers.stride} * t.takers.count;
+  Placer placer(sizeof(layout::Header));
+  t.ports = placer.place(sizeof(layout::PortEntry), shape.ports.size());
+  t.sources = placer.place(sizeof(layout::SourceEntry), shape.sources.size());
+  t.regions = placer.place(sizeof(layout::RegionEntry), shape.regions.size());
+  t.consumers = placer.place(sizeof(layout::ConsumerEntry), layout::kMaxConsumers);
+  t.workers = placer.place(worker_bytes, shape.regions.size());
+  t.bytes = placer.bytes();
+  return t;
+}
+
+void fill_header(layout::Header& h, const StateShape& shape, const Tables& t) {
+  h.major = layout::kMajor;
+  h.minor = layout::kMinor;
+  h.header_bytes = sizeof(layout::Header);
+  h.state_bytes = t.bytes;
+  h.arena_bytes = shape.arena->bytes();
+  h.page_bytes = shape.arena->page_bytes();
+  h.started_ns = realtime_ns();
+  h.pid = static_cast<uint32_t>(::getpid());
+  h.memory = static_cast<uint32_t>(shape.arena->kind());
+  h.clock = static_cast<uint32_t>(shape.sources.empty() ? layout::Clock::kHost : shape.sources.front().clock);
+  put_name(h.name, sizeof h.name, shape.name);
+  put_name(h.version, sizeof h.version, RINGCAP_VERSION);
+  h.ports = t.ports;
+  h.sources = t.sources;
+  h.workers = t.workers;
+  h.takers = t.takers;
+  h.consumers = t.consumers;
+  h.regions = t.regions;
+}
+
+}  // namespace
+
+void put_name(char* field, size_t bytes, const std::string& text) {
+  std::memset(field, 0, bytes);
+  std::memcpy(field, text.data(), std::min(text.size(), bytes - 1));
+}
+
+uint64_t realtime_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+Result<State> State::create(const StateShape& shape) {
+  const Tables tables = place_tables(shape);
+  State state;
+  auto memory = memory::SharedMemory::create("ringcap-state-" + shape.name, tables.bytes);
+  if (!memory) return std::unexpected(memory.error());
+  state.memory_ = std::move(*memory);
+  fill_header(state.header(), shape, tables);
+  for (uint32_t i = 0; i < shape.ports.size(); ++i) {
+    auto& port = state.port(i);
+    port.mtu = shape.ports[i].mtu;
+    port.queues = shape.ports[i].queues;
+    port.link_type = shape.ports[i].link_type;
+    put_name(port.address, sizeof port.address, shape.ports[i].address);
+    put_name(port.driver, sizeof port.driver, shape.ports[i].driver);
+  }
+  for (uint32_t i = 0; i < shape.sources.size(); ++i) {
+    auto& source = state.source(i);
+    source.port = shape.sources[i].port;
+    source.queue = shape.sources[i].queue;
+    source.worker = shape.sources[i].worker;
+    source.clock = static_cast<uint32_t>(shape.sources[i].clock);
+  }
+  for (uint32_t i = 0; i < shape.regions.size(); ++i) {
+    const Region& region = shape.regions[i];
+    layout::entry<layout::RegionEntry>(state.header(), tables.regions, i) = {
+        region.arena_offset, uint64_t{region.count} * region.buffer_bytes, region.buffer_bytes, i};
+    state.worker(i).lag_ns = shape.lags_ns[i];
+  }
+  state.header().magic.store(layout::kMagic, std::memory_order_release);  // pairs with check_state()
+  if (auto sealed = state.memory_.seal_read_only(); !sealed) return std::unexpected(sealed.error());
+  return state;
+}
+
+}  // namespace ringcap::engine

@@ -1,0 +1,147 @@
+// Worker: the one thread that owns its receive queues and all that happens to their frames. It shares
+// nothing with other workers and takes no lock.
+//
+// A round: look at the plan -> receive a burst (refilled at once) -> filter -> parse and hash -> offer
+// to the takers -> publish -> look at a few rings (collect, wake) -> ledger. After a quiet spell it
+// enables its queues' wake-ups, looks once more, and sleeps.
+//
+// Made by the control thread; run() is the thread's body; request_stop() and wake() may be called by
+// any thread. What crosses to the control thread: the plan (in), EventRing (out), the state memory.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "capture/base/fd.h"
+#include "capture/engine/events.h"
+#include "capture/engine/host_clock.h"
+#include "capture/engine/plan.h"
+#include "capture/engine/taker.h"
+#include "capture/frame/parse.h"
+#include "capture/layout/layout.h"
+#include "capture/port/port.h"
+
+namespace ringcap::engine {
+
+enum class Poll { kAdaptive, kBusy, kSleep };
+
+inline constexpr uint32_t kBurst = 64;  // frames a round and queue; bits of a Matches
+
+struct WorkerQueue {
+  ReceiveQueue* queue = nullptr;
+  layout::SourceEntry* source = nullptr;
+  uint8_t number = 0;  // in the table of sources
+};
+
+struct WorkerSetup {
+  uint32_t number = 0;
+  std::vector<WorkerQueue> queues;
+  Region region;
+  layout::Header* state = nullptr;  // the whole state memory
+  Poll poll = Poll::kAdaptive;
+  HashKey hash_key{};
+  int cpu = -1;        // -1: wherever the kernel likes
+  int events_fd = -1;  // eventfd of the control thread
+  std::string thread_name;
+};
+
+class Worker {
+ public:
+  explicit Worker(WorkerSetup setup);
+
+  // The thread's body: arms the queues, does rounds until request_stop(), disarms.
+  void run();
+  void request_stop() {
+    stop_.store(true, std::memory_order_release);
+    wake();
+  }
+  // Makes a sleeping worker do a round.
+  void wake();
+
+  // Control thread: from the next round on the worker goes by `plan`, which stays alive until
+  // plan_seen() says a later number.
+  void publish(const Plan* plan) {
+    plan_.store(plan, std::memory_order_release);  // pairs with Worker::look_at_plan()
+    wake();
+  }
+  uint64_t plan_seen() const { return entry_.plan_seen.load(std::memory_order_acquire); }
+  EventRing& events() { return events_; }
+  uint32_t buffers() const { return setup_.region.count; }
+
+  // One round; returns how many frames were taken. run() calls it; tests may, instead of run().
+  uint32_t round();
+  // Control thread, before run(): gives the queues their buffers.
+  Result<void> arm_queues();
+  // Control thread, after run() has returned and the ports have stopped.
+  void disarm_queues();
+  // Before sleeping: every ring leaves the recent list, with the fence and the last look.
+  void settle();
+
+ private:
+  using Matches = uint64_t;  // bit i: frame i of the burst
+
+  void look_at_plan();
+  uint32_t poll_queue(WorkerQueue& queue);
+  uint32_t frames_wanted(const WorkerQueue& queue);
+  uint32_t apply_filter(uint32_t count);
+  void complete_frames(const WorkerQueue& queue, uint32_t count);
+  void offer_all(uint32_t count);
+  void offer(TakerRing& ring, uint32_t count);
+  Matches match(const TakerRing& ring, uint32_t count) const;
+  uint32_t publish_frames(TakerRing& ring, Matches wanted, uint32_t count);
+  void free_unreferenced(uint32_t count);
+
+  void look_at_rings(bool busy);
+  void look(TakerRing& ring);
+  void collect(TakerRing& ring, uint64_t cursor, uint32_t limit);
+  void collect_when_short();
+  void free_slots(TakerRing& ring, uint64_t until);
+  void maybe_wake(TakerRing& ring);
+  void leave_recent();
+  void begin_leaving(TakerRing& ring);
+  void drop_leaving();
+  void reclaim_some();
+  void report(Event event);
+
+  void note_complete(const WorkerQueue& queue, uint32_t taken, uint64_t before_ns, uint64_t last_ns);
+  void write_ledger();
+  void write_taker(const TakerRing& ring);
+
+  bool may_sleep() const;
+  void sleep();
+  bool all_ended() const;
+
+  WorkerSetup setup_;
+  layout::WorkerEntry& entry_;
+  FreeBuffers free_;
+  std::unique_ptr<uint16_t[]> references_;  // by buffer: rings that hold it
+  std::unique_ptr<Frame[]> frames_;
+  HostClock clock_;
+  EventRing events_;
+  Fd wake_fd_;
+
+  std::atomic<const Plan*> plan_{nullptr};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> asleep_{false};
+  const Plan* current_plan_ = nullptr;
+  std::vector<TakerRing*> takers_;   // of the current plan, less those that misbehaved
+  std::vector<TakerRing*> recent_;   // got frames lately: looked at every few rounds
+  std::vector<TakerRing*> leaving_;  // being reclaimed
+  size_t next_look_ = 0;
+  uint32_t wakes_left_ = 0;
+
+  uint64_t round_ = 0;
+  uint64_t idle_since_ns_ = 0;
+  uint64_t limited_rounds_ = 0;  // in a row in which a waiting source had no room
+  bool changed_ = false;         // the ledger is behind
+  bool ended_reported_ = false;
+  uint64_t wanted_ = 0, unwanted_ = 0, taken_ = 0, broken_ = 0, filtered_ = 0, no_buffer_ = 0,
+           considered_ = 0, copied_ = 0, bytes_ = 0, sleeps_ = 0, wakeups_ = 0;
+  uint64_t referenced_ = 0;  // buffers with references
+  layout::TakerBlock& departed_;
+};
+
+}  // namespace ringcap::engine

@@ -1,0 +1,66 @@
+// Where the entries of a state memory's tables are: by the offsets and strides found in its header.
+// The engine is trusted by its readers; check_state() (capture/ledger) has looked at the bounds once.
+#pragma once
+
+#include "capture/base/fence.h"
+#include "capture/layout/layout.h"
+
+namespace ringcap::layout {
+
+template <typename Entry>
+const Entry& entry(const Header& header, const Table& table, uint32_t index) {
+  const auto* base = reinterpret_cast<const std::byte*>(&header);
+  return *reinterpret_cast<const Entry*>(base + table.offset + uint64_t{index} * table.stride);
+}
+
+template <typename Entry>
+Entry& entry(Header& header, const Table& table, uint32_t index) {
+  auto* base = reinterpret_cast<std::byte*>(&header);
+  return *reinterpret_cast<Entry*>(base + table.offset + uint64_t{index} * table.stride);
+}
+
+// A taker's block within a worker's entry: slot 0 .. consumers.count - 1, then the departed ones' block.
+inline const TakerBlock& taker_block(const Header& header, const WorkerEntry& worker, uint32_t slot) {
+  const auto* base = reinterpret_cast<const std::byte*>(&worker);
+  return *reinterpret_cast<const TakerBlock*>(base + header.takers.offset +
+                                              uint64_t{slot} * header.takers.stride);
+}
+
+inline TakerBlock& taker_block(const Header& header, WorkerEntry& worker, uint32_t slot) {
+  return const_cast<TakerBlock&>(taker_block(header, static_cast<const WorkerEntry&>(worker), slot));
+}
+
+// A sequence count: odd while its one writer writes. The stores in between are relaxed.
+// Pairs with read_sequenced().
+class SequenceWrite {
+ public:
+  explicit SequenceWrite(std::atomic<uint64_t>& sequence) : sequence_(sequence) {
+    sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    release_fence();
+  }
+  ~SequenceWrite() {
+    sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+  SequenceWrite(const SequenceWrite&) = delete;
+  SequenceWrite& operator=(const SequenceWrite&) = delete;
+
+ private:
+  std::atomic<uint64_t>& sequence_;
+};
+
+// Calls `copy` until it ran between two equal even counts; false when it did not within `tries`
+// (a writer that died in the middle leaves the count odd for ever).
+template <typename Copy>
+bool read_sequenced(const std::atomic<uint64_t>& sequence, Copy copy, int tries = 100'000) {
+  for (int i = 0; i < tries; ++i) {
+    const uint64_t before = sequence.load(std::memory_order_acquire);
+    if ((before & 1) != 0) continue;
+    copy();
+    acquire_fence();
+    if (sequence.load(std::memory_order_relaxed) == before) return true;
+  }
+  copy();
+  return false;
+}
+
+}  // namespace ringcap::layout

@@ -1,0 +1,280 @@
+#include "capture/ledger/ledger.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "capture/layout/view.h"
+
+namespace ringcap::ledger {
+namespace {
+
+using layout::entry;
+
+uint64_t get(const std::atomic<uint64_t>& word) { return word.load(std::memory_order_relaxed); }
+
+template <size_t N>
+std::string text(const char (&field)[N]) {
+  return {field, strnlen(field, N)};
+}
+
+bool inside(const layout::Table& table, uint64_t bytes, size_t entry_bytes) {
+  return table.offset <= bytes && table.stride >= entry_bytes && table.count <= layout::kMaxConsumers * 4 &&
+         uint64_t{table.stride} * table.count <= bytes - table.offset;
+}
+
+Taker copy_taker(const layout::TakerBlock& b) {
+  return {.considered = get(b.considered),
+          .not_matched = get(b.not_matched),
+          .offered = get(b.offered),
+          .published = get(b.published),
+          .dropped = get(b.dropped),
+          .released = get(b.released),
+          .in_ring = get(b.in_ring),
+          .reclaiming = get(b.reclaiming),
+          .reclaimed = get(b.reclaimed)};
+}
+
+void copy_worker(const layout::WorkerEntry& w, Worker& to) {
+  to.taken = get(w.taken);
+  to.broken = get(w.broken);
+  to.filtered = get(w.filtered);
+  to.no_buffer = get(w.no_buffer);
+  to.considered = get(w.considered);
+  to.wanted = get(w.wanted);
+  to.unwanted = get(w.unwanted);
+  to.copied = get(w.copied);
+  to.bytes = get(w.bytes);
+  to.rounds = get(w.rounds);
+  to.sleeps = get(w.sleeps);
+  to.wakeups = get(w.wakeups);
+  to.clock_steps = get(w.clock_steps);
+  to.buffers = {.total = get(w.buffers_total),
+                .port = get(w.buffers_port),
+                .free = get(w.buffers_free),
+                .referenced = get(w.buffers_referenced),
+                .in_hand = get(w.buffers_in_hand)};
+}
+
+Queue read_queue(const layout::SourceEntry& s) {
+  Queue queue;
+  layout::read_sequenced(s.sequence, [&] {
+    queue = {.port = s.port,
+             .queue = s.queue,
+             .worker = s.worker,
+             .received = get(s.received),
+             .missed = get(s.missed),
+             .bad = get(s.bad),
+             .taken = get(s.taken),
+             .ended = get(s.ended) != 0,
+             .at_rest = get(s.at_rest) != 0};
+  });
+  return queue;
+}
+
+Port read_port(const layout::Header& header, uint32_t index) {
+  const auto& p = entry<layout::PortEntry>(header, header.ports, index);
+  Port port{.address = text(p.address),
+            .driver = text(p.driver),
+            .mtu = p.mtu,
+            .link_type = p.link_type,
+            .mbps = p.link_mbps.load(std::memory_order_relaxed),
+            .up = p.link_up.load(std::memory_order_relaxed) != 0,
+            .present = p.present.load(std::memory_order_relaxed) != 0,
+            .queues = {}};
+  for (uint32_t i = 0; i < header.sources.count; ++i) {
+    const auto& source = entry<layout::SourceEntry>(header, header.sources, i);
+    if (source.port == index) port.queues.push_back(read_queue(source));
+  }
+  return port;
+}
+
+std::optional<Consumer> read_consumer(const layout::Header& header, uint32_t slot) {
+  const auto& c = entry<layout::ConsumerEntry>(header, header.consumers, slot);
+  Consumer consumer;
+  layout::read_sequenced(c.sequence, [&] {
+    consumer = {.slot = slot,
+                .id = get(c.id),
+                .pid = c.pid,
+                .uid = c.uid,
+                .ring_slots = c.ring_slots,
+                .attached_ns = c.attached_ns,
+                .state = static_cast<layout::ConsumerState>(c.state.load(std::memory_order_relaxed)),
+                .filter = static_cast<layout::FilterPlace>(c.filter),
+                .name = text(c.name),
+                .cluster = text(c.cluster),
+                .member = text(c.member),
+                .total = {}};
+  });
+  if (consumer.state == layout::ConsumerState::kFree) return std::nullopt;
+  return consumer;
+}
+
+// Collects the sums that do not hold.
+class Sums {
+ public:
+  void expect(const char* sum, const std::string& where, uint64_t left, uint64_t right) {
+    if (left != right) check_.unbalanced.push_back({sum, where, left, right});
+  }
+  void cannot_be_told() { told_ = false; }
+  Check result() {
+    if (!check_.unbalanced.empty())
+      check_.verdict = Verdict::kUnbalanced;
+    else if (!told_)
+      check_.verdict = Verdict::kCannotBeTold;
+    return std::move(check_);
+  }
+
+ private:
+  Check check_;
+  bool told_ = true;
+};
+
+void check_taker(Sums& sums, const Taker& t, const std::string& where) {
+  sums.expect("considered = not_matched + offered", where, t.considered, t.not_matched + t.offered);
+  sums.expect("offered = published + dropped", where, t.offered, t.published + t.dropped);
+  sums.expect("published = released + in_ring + reclaiming + reclaimed", where, t.published,
+              t.released + t.in_ring + t.reclaiming + t.reclaimed);
+}
+
+void check_worker(Sums& sums, const Worker& w, uint32_t index) {
+  const auto where = fmt::format("worker {}", index);
+  if (w.torn) return sums.cannot_be_told();
+  sums.expect("taken = broken + filtered + no_buffer + considered", where, w.taken,
+              w.broken + w.filtered + w.no_buffer + w.considered);
+  sums.expect("considered = wanted + unwanted", where, w.considered, w.wanted + w.unwanted);
+  sums.expect("total = port + free + referenced + in_hand", where, w.buffers.total,
+              w.buffers.port + w.buffers.free + w.buffers.referenced + w.buffers.in_hand);
+  for (uint32_t slot = 0; slot < w.takers.size(); ++slot)
+    check_taker(sums, w.takers[slot],
+                slot + 1 == w.takers.size() ? where + ", departed consumers"
+                                            : fmt::format("{}, consumer slot {}", where, slot));
+}
+
+void check_queue(Sums& sums, const Queue& q, const std::string& port) {
+  const auto known = [](uint64_t counter) { return counter != layout::kNotCounted; };
+  if (!known(q.received) || !known(q.missed) || !known(q.bad)) return sums.cannot_be_told();
+  if (!q.at_rest) return;
+  sums.expect("received = taken + missed + bad", fmt::format("{} queue {}", port, q.queue), q.received,
+              q.taken + q.missed + q.bad);
+}
+
+}  // namespace
+
+void Taker::add(const Taker& o) {
+  considered += o.considered;
+  not_matched += o.not_matched;
+  offered += o.offered;
+  published += o.published;
+  dropped += o.dropped;
+  released += o.released;
+  in_ring += o.in_ring;
+  reclaiming += o.reclaiming;
+  reclaimed += o.reclaimed;
+}
+
+void Buffers::add(const Buffers& o) {
+  total += o.total;
+  port += o.port;
+  free += o.free;
+  referenced += o.referenced;
+  in_hand += o.in_hand;
+}
+
+const char* to_string(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kBalanced:
+      return "balanced";
+    case Verdict::kUnbalanced:
+      return "unbalanced";
+    case Verdict::kCannotBeTold:
+      return "cannot be told";
+  }
+  return "cannot be told";
+}
+
+Result<const layout::Header*> check_state(std::span<const std::byte> state) {
+  const auto* header = reinterpret_cast<const layout::Header*>(state.data());
+  if (state.size() < sizeof(layout::Header) ||
+      header->magic.load(std::memory_order_acquire) != layout::kMagic)
+    return fail(Code::kVersion, "this is not the state of a ringcap engine");
+  if (header->major != layout::kMajor)
+    return fail(
+        Code::kVersion,
+        fmt::format(
+            "the engine uses version {} of the shared memory's layout, this program {}: the {} is older",
+            header->major, layout::kMajor, header->major < layout::kMajor ? "engine" : "program"),
+        "bring both to the same version of ringcap");
+  const uint64_t bytes = state.size();
+  const uint64_t takers_end = header->takers.offset + uint64_t{header->takers.stride} * header->takers.count;
+  if (!inside(header->ports, bytes, sizeof(layout::PortEntry)) ||
+      !inside(header->sources, bytes, sizeof(layout::SourceEntry)) ||
+      !inside(header->workers, bytes, sizeof(layout::WorkerEntry)) ||
+      !inside(header->consumers, bytes, sizeof(layout::ConsumerEntry)) ||
+      !inside(header->regions, bytes, sizeof(layout::RegionEntry)) ||
+      header->takers.stride < sizeof(layout::TakerBlock) || takers_end > header->workers.stride ||
+      header->takers.count != header->consumers.count + 1)
+    return fail(Code::kVersion, "the engine's state has tables that do not fit into it");
+  return header;
+}
+
+void read_worker(const layout::Header& header, uint32_t index, Worker& worker) {
+  const auto& from = entry<layout::WorkerEntry>(header, header.workers, index);
+  worker.torn = !layout::read_sequenced(from.sequence, [&] {
+    copy_worker(from, worker);
+    for (uint32_t slot = 0; slot < worker.takers.size(); ++slot)
+      worker.takers[slot] = copy_taker(layout::taker_block(header, from, slot));
+  });
+}
+
+Taker read_taker(const layout::Header& header, uint32_t slot) {
+  Taker total;
+  for (uint32_t i = 0; i < header.workers.count; ++i) {
+    const auto& from = entry<layout::WorkerEntry>(header, header.workers, i);
+    Taker one;
+    layout::read_sequenced(from.sequence, [&] { one = copy_taker(layout::taker_block(header, from, slot)); });
+    total.add(one);
+  }
+  return total;
+}
+
+Ledger read(const layout::Header& header) {
+  Ledger ledger{.engine = text(header.name),
+                .version = text(header.version),
+                .pid = header.pid,
+                .started_ns = header.started_ns,
+                .clock = static_cast<layout::Clock>(header.clock),
+                .memory = static_cast<layout::MemoryKind>(header.memory),
+                .state = static_cast<layout::EngineState>(header.state.load(std::memory_order_acquire)),
+                .page_bytes = header.page_bytes,
+                .arena_bytes = header.arena_bytes,
+                .ports = {},
+                .workers = {},
+                .consumers = {},
+                .departed = header.departed.load(std::memory_order_relaxed),
+                .departed_total = {},
+                .buffers = {}};
+  for (uint32_t i = 0; i < header.ports.count; ++i) ledger.ports.push_back(read_port(header, i));
+  for (uint32_t slot = 0; slot < header.consumers.count; ++slot)
+    if (auto consumer = read_consumer(header, slot)) ledger.consumers.push_back(std::move(*consumer));
+  for (uint32_t i = 0; i < header.workers.count; ++i) {
+    Worker worker;
+    worker.takers.resize(header.takers.count);
+    read_worker(header, i, worker);
+    for (auto& consumer : ledger.consumers) consumer.total.add(worker.takers[consumer.slot]);
+    ledger.departed_total.add(worker.takers.back());
+    ledger.buffers.add(worker.buffers);
+    ledger.workers.push_back(std::move(worker));
+  }
+  return ledger;
+}
+
+Check check(const Ledger& ledger) {
+  Sums sums;
+  for (uint32_t i = 0; i < ledger.workers.size(); ++i) check_worker(sums, ledger.workers[i], i);
+  for (const auto& port : ledger.ports)
+    for (const auto& queue : port.queues) check_queue(sums, queue, port.address);
+  return sums.result();
+}
+
+}  // namespace ringcap::ledger

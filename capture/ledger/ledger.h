@@ -1,0 +1,106 @@
+// The ledger, read: a copy of an engine's counters out of its shared state, and the sums that must
+// hold (docs/ledger.md lists them). Used by `ringcap stat`, libringcap and tests; any thread, any
+// process that maps the state. If the engine died in the middle of a write, the copy says so (`torn`)
+// instead of waiting.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "capture/base/error.h"
+#include "capture/layout/layout.h"
+
+namespace ringcap::ledger {
+
+struct Queue {
+  uint32_t port = 0, queue = 0, worker = 0;
+  uint64_t received = 0, missed = 0, bad = 0;  // layout::kNotCounted where the device cannot say
+  uint64_t taken = 0;
+  bool ended = false;
+  bool at_rest =
+      false;  // the queue's sum is checked only then: registers and frames are read at different times
+};
+
+struct Port {
+  std::string address, driver;
+  uint32_t mtu = 0, link_type = 0, mbps = 0;
+  bool up = false, present = false;
+  std::vector<Queue> queues;
+};
+
+struct Taker {
+  uint64_t considered = 0, not_matched = 0, offered = 0, published = 0, dropped = 0, released = 0,
+           in_ring = 0, reclaiming = 0, reclaimed = 0;
+  void add(const Taker& other);
+};
+
+struct Buffers {
+  uint64_t total = 0, port = 0, free = 0, referenced = 0, in_hand = 0;
+  void add(const Buffers& other);
+};
+
+struct Worker {
+  uint64_t taken = 0, broken = 0, filtered = 0, no_buffer = 0, considered = 0, wanted = 0, unwanted = 0,
+           copied = 0, bytes = 0, rounds = 0, sleeps = 0, wakeups = 0, clock_steps = 0;
+  Buffers buffers;
+  std::vector<Taker> takers;  // by consumer slot; the last: all that have left
+  bool torn = false;
+};
+
+struct Consumer {
+  uint32_t slot = 0;
+  uint64_t id = 0;
+  uint32_t pid = 0, uid = 0, ring_slots = 0;
+  uint64_t attached_ns = 0;
+  layout::ConsumerState state = layout::ConsumerState::kFree;
+  layout::FilterPlace filter = layout::FilterPlace::kNone;
+  std::string name, cluster, member;
+  Taker total;  // over the workers
+};
+
+struct Ledger {
+  std::string engine, version;
+  uint32_t pid = 0;
+  uint64_t started_ns = 0;
+  layout::Clock clock = layout::Clock::kHost;
+  layout::MemoryKind memory = layout::MemoryKind::kMemfd;
+  layout::EngineState state = layout::EngineState::kStarting;
+  uint64_t page_bytes = 0, arena_bytes = 0;
+  std::vector<Port> ports;
+  std::vector<Worker> workers;
+  std::vector<Consumer> consumers;
+  uint64_t departed = 0;
+  Taker departed_total;
+  Buffers buffers;
+};
+
+// One sum that does not hold.
+struct Mismatch {
+  std::string sum;    // "taken = broken + filtered + no_buffer + considered"
+  std::string where;  // "worker 0"
+  uint64_t left = 0, right = 0;
+};
+
+enum class Verdict { kBalanced, kUnbalanced, kCannotBeTold };
+const char* to_string(Verdict verdict);
+
+struct Check {
+  Verdict verdict = Verdict::kBalanced;
+  std::vector<Mismatch> unbalanced;
+};
+
+// Checks that `state` is a state memory of a major version that we read, with all its tables inside.
+Result<const layout::Header*> check_state(std::span<const std::byte> state);
+
+// Copies one worker's counters, consistently. Safe in a signal handler when `worker.takers` has its
+// size already. `slots`: how many taker blocks to copy.
+void read_worker(const layout::Header& header, uint32_t index, Worker& worker);
+// One consumer's counters over all workers; safe in a signal handler.
+Taker read_taker(const layout::Header& header, uint32_t slot);
+Ledger read(const layout::Header& header);
+Check check(const Ledger& ledger);
+
+}  // namespace ringcap::ledger

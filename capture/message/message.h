@@ -1,0 +1,100 @@
+// Control messages: what a client and an engine say over the control socket (Unix, SOCK_SEQPACKET; one
+// message a packet). docs/protocol.md lists who sends which when. Both sides read foreign bytes here:
+// every parse function checks sizes and terminates strings, and never trusts a count. Thread-safe
+// (no state).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "capture/base/error.h"
+#include "capture/base/fd.h"
+#include "capture/filter/program.h"
+#include "capture/layout/layout.h"
+
+namespace ringcap::message {
+
+inline constexpr uint32_t kMagic = 0x4d435252;  // "RRCM"
+inline constexpr size_t kMaxBytes = 64 * 1024;
+inline constexpr uint32_t kMaxFilterInstructions = 4096;
+inline constexpr size_t kMaxFds = 4;
+
+enum class Type : uint32_t {
+  kHello = 1,      // client: first message; answered by kAttached, kObserving, kStopping or kRefused
+  kAttached = 2,   // engine: with the descriptors state, arena, rings, control
+  kObserving = 3,  // engine: with the descriptor state
+  kRefused = 4,    // engine: and closes
+  kWake = 5,       // engine: a ring reached its wake_at
+  kDetached = 6,   // engine: the reason; and closes
+  kDetach = 7,     // client: gives its place back; frames it still holds are reclaimed
+  kStopping = 8,   // engine: the order to stop was accepted
+};
+
+struct Header {
+  uint32_t magic;
+  uint16_t major;  // layout::kMajor
+  uint16_t minor;
+  Type type;
+  uint32_t bytes;  // of the whole message
+};
+static_assert(sizeof(Header) == 16);
+
+enum class Role : uint32_t {
+  kConsumer = 1,  // takes frames
+  kObserver = 2,  // reads the state (ledger) only
+  kStop = 3,      // asks the engine to end
+};
+
+// What a client asks for.
+struct Hello {
+  Role role = Role::kConsumer;
+  uint32_t ring_slots = 0;     // per worker, rounded up to a power of two; 0: the engine's default
+  bool allow_smaller = false;  // take a smaller ring where the asked one does not fit
+  std::string program;         // the client's name, for people
+  std::string cluster;         // "" : none
+  std::string member;
+  std::vector<filter::Instruction> filter;  // classic BPF; empty: every frame
+};
+
+struct Attached {
+  uint64_t id = 0;
+  uint32_t slot = 0;  // of the consumer in the state's table
+  uint32_t workers = 0;
+  uint32_t ring_slots = 0;
+  layout::FilterPlace filter = layout::FilterPlace::kNone;
+  uint64_t state_bytes = 0;
+  uint64_t arena_bytes = 0;
+  uint64_t rings_bytes = 0;
+  uint64_t control_bytes = 0;
+};
+
+// Writing: the bytes of one message.
+std::vector<std::byte> encode(const Hello& hello);
+std::vector<std::byte> encode(const Attached& attached);
+std::vector<std::byte> encode_observing(uint64_t state_bytes);
+std::vector<std::byte> encode_error(Type type, const Error& error);  // kRefused, kDetached
+Header plain(Type type);                                             // kWake, kDetach, kStopping
+
+// Reading. The header of a received packet; kVersion names the older side; kUsage: not a message of ours.
+Result<Header> parse_header(std::span<const std::byte> packet);
+Result<Hello> parse_hello(std::span<const std::byte> packet);
+Result<Attached> parse_attached(std::span<const std::byte> packet);
+Result<uint64_t> parse_observing(std::span<const std::byte> packet);
+Error parse_error(std::span<const std::byte> packet);
+
+// One packet from a socket, with the descriptors that came with it.
+struct Received {
+  std::vector<std::byte> bytes;  // empty: the other side closed
+  std::vector<Fd> fds;
+};
+// Errors: EAGAIN (nothing there; kSystem with empty text), anything else.
+Result<Received> receive(int socket, bool wait);
+// Sends one packet, with descriptors. Does not wait: a full socket is an error.
+Result<void> send(int socket, std::span<const std::byte> packet, std::span<const int> fds = {});
+// The wake-up: MSG_DONTWAIT; a full socket is readable already. True unless the other side is gone.
+bool send_wake(int socket);
+
+}  // namespace ringcap::message
