@@ -1,0 +1,39 @@
+// PacketTransmit: sends frames on an interface through a packet socket. One thread, the forwarder.
+//
+// The kernel copies each frame as it takes it, so a frame is completed as soon as transmit() took it. Sent
+// frames pass by the queueing discipline and are not seen by packet sockets, this port's own queues among
+// them: what an engine sends is not captured again. A frame that the kernel will never take (too long, or
+// the interface is down or gone) is dropped and counted by refused(), so that it does not block the rest.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "capture/base/fd.h"
+#include "capture/port/port.h"
+
+namespace ringcap::packet {
+
+class PacketTransmit final : public TransmitQueue {
+ public:
+  static Result<std::unique_ptr<PacketTransmit>> open(int interface_index, const std::string& interface);
+
+  uint32_t transmit(std::span<const TransmitFrame> frames) override;
+  uint32_t completed(std::span<uint32_t> out) override;
+  uint64_t refused() const { return refused_; }
+
+ private:
+  static constexpr uint32_t kSlots = 256;  // taken and not asked for by completed()
+
+  explicit PacketTransmit(Fd fd) : fd_(std::move(fd)) {}
+  uint32_t send(std::span<const TransmitFrame> frames);
+
+  Fd fd_;
+  std::array<uint32_t, kSlots> cookies_{};
+  uint64_t taken_ = 0;  // positions in cookies_
+  uint64_t given_ = 0;
+  uint64_t refused_ = 0;
+};
+
+}  // namespace ringcap::packet
