@@ -193,6 +193,32 @@ const char* to_string(Verdict verdict) {
   return "cannot be told";
 }
 
+const char* clock_name(layout::Clock clock) {
+  switch (clock) {
+    case layout::Clock::kHost:
+      return "host";
+    case layout::Clock::kKernel:
+      return "kernel";
+    case layout::Clock::kAdapter:
+      return "adapter";
+    case layout::Clock::kFile:
+      return "file";
+  }
+  return "unknown";
+}
+
+const char* memory_name(layout::MemoryKind kind) {
+  switch (kind) {
+    case layout::MemoryKind::kMemfd:
+      return "memfd";
+    case layout::MemoryKind::kHugetlbfs:
+      return "hugetlbfs";
+    case layout::MemoryKind::kPlain:
+      return "plain";
+  }
+  return "unknown";
+}
+
 Result<const layout::Header*> check_state(std::span<const std::byte> state) {
   const auto* header = reinterpret_cast<const layout::Header*>(state.data());
   if (state.size() < sizeof(layout::Header) ||

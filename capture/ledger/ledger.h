@@ -86,6 +86,10 @@ struct Mismatch {
 
 enum class Verdict { kBalanced, kUnbalanced, kCannotBeTold };
 const char* to_string(Verdict verdict);
+// "host", "kernel", "adapter", "file"
+const char* clock_name(layout::Clock clock);
+// "memfd", "hugetlbfs", "plain"
+const char* memory_name(layout::MemoryKind kind);
 
 struct Check {
   Verdict verdict = Verdict::kBalanced;

@@ -1,0 +1,376 @@
+#include "libcap/client/client.h"
+
+#include <errno.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "capture/base/names.h"
+#include "capture/base/run_dir.h"
+#include "capture/layout/view.h"
+#include "capture/ledger/ledger.h"
+
+namespace ringcap::client {
+namespace {
+
+constexpr int kAnswerMs = 10'000;
+constexpr int kAppearMs = 20;  // between looks for an engine that is to appear
+constexpr int kLagMs = 1;      // between looks while a worker lags
+
+uint64_t monotonic_ms() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
+}
+
+Result<Fd> connect_waiting(const std::string& engine, int32_t wait_ms) {
+  const uint64_t start = monotonic_ms();
+  for (;;) {
+    auto socket = connect_engine(engine);
+    if (socket || wait_ms == 0) return socket;
+    // Between its lock and its socket an engine is starting: that is not an error yet.
+    if (socket.error().code == Code::kPermission || socket.error().code == Code::kUsage) return socket;
+    if (wait_ms > 0 && monotonic_ms() - start >= static_cast<uint64_t>(wait_ms)) return socket;
+    ::poll(nullptr, 0, kAppearMs);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Client>> Client::attach(const std::string& consumed, const ClientOptions& options) {
+  auto names = parse_consumed(consumed);
+  if (!names) return std::unexpected(names.error());
+  auto socket = connect_waiting(names->engine, options.wait_ms);
+  if (!socket) return std::unexpected(socket.error());
+  return attach_socket(std::move(*socket), options, names->cluster, names->member);
+}
+
+Result<std::unique_ptr<Client>> Client::attach_socket(Fd socket, const ClientOptions& options,
+                                                      const std::string& cluster, const std::string& member) {
+  std::unique_ptr<Client> client(new Client);
+  client->socket_ = std::move(socket);
+  if (auto greeted = client->greet(options, cluster, member); !greeted)
+    return std::unexpected(greeted.error());
+  return client;
+}
+
+Client::~Client() {
+  if (!socket_) return;
+  const message::Header detach = message::plain(message::Type::kDetach);
+  [[maybe_unused]] const auto sent = message::send(socket_.get(), std::as_bytes(std::span(&detach, 1)));
+}
+
+Result<message::Received> Client::answer() {
+  pollfd wait{socket_.get(), POLLIN, 0};
+  int ready = 0;
+  do {
+    ready = ::poll(&wait, 1, kAnswerMs);
+  } while (ready < 0 && errno == EINTR);
+  if (ready == 0) return fail(Code::kSystem, "the engine did not answer within 10 seconds");
+  auto received = message::receive(socket_.get(), true);
+  if (!received) return received;
+  if (received->bytes.empty()) return fail(Code::kGone, "the engine closed the connection without an answer");
+  auto header = message::parse_header(received->bytes);
+  if (!header) return std::unexpected(header.error());
+  if (header->type == message::Type::kRefused || header->type == message::Type::kDetached)
+    return std::unexpected(message::parse_error(received->bytes));
+  return received;
+}
+
+Result<void> Client::greet(const ClientOptions& options, const std::string& cluster,
+                           const std::string& member) {
+  const message::Hello hello{
+      .role = message::Role::kConsumer,
+      .ring_slots = options.ring_slots,
+      .allow_smaller = options.allow_smaller,
+      .program = options.program.empty() ? program_invocation_short_name : options.program,
+      .cluster = cluster,
+      .member = member,
+      .filter = options.filter};
+  if (hello.filter.size() > message::kMaxFilterInstructions)
+    return fail(Code::kFilter,
+                fmt::format("a filter has at most {} instructions", message::kMaxFilterInstructions));
+  if (auto sent = message::send(socket_.get(), message::encode(hello)); !sent) return sent;
+  auto received = answer();
+  if (!received) return std::unexpected(received.error());
+  auto attached = message::parse_attached(received->bytes);
+  if (!attached) return std::unexpected(attached.error());
+  attached_ = *attached;
+  if (auto mapped = map(received->fds); !mapped) return mapped;
+
+  Gather::Setup gather{
+      .state = &header(), .arena = arena(), .filter = std::nullopt, .merge = false, .wait_ns = 0};
+  if (attached_.filter == layout::FilterPlace::kLibrary) {
+    auto program = filter::validate(options.filter);
+    if (!program) return std::unexpected(program.error());
+    gather.filter = std::move(*program);
+  }
+  gather.merge = options.merge && attached_.workers > 1;
+  gather.wait_ns = uint64_t{options.merge_wait_ms} * 1'000'000;
+  if (gather.merge || gather.filter) gather_.emplace(std::move(gather));
+  return make_wake_fds();
+}
+
+Result<void> Client::map(std::vector<Fd>& fds) {
+  if (fds.size() != 4)
+    return fail(Code::kVersion, "the engine did not send the memory that belongs to the answer");
+  auto state =
+      Mapping::map(fds[0].get(), attached_.state_bytes, Mapping::Access::kRead, "the engine's state");
+  if (!state) return std::unexpected(state.error());
+  state_ = std::move(*state);
+  auto header = ledger::check_state({state_.data(), state_.bytes()});
+  if (!header) return std::unexpected(header.error());
+  auto arena = Mapping::map(fds[1].get(), attached_.arena_bytes, Mapping::Access::kRead, "the arena");
+  if (!arena) return std::unexpected(arena.error());
+  arena_ = std::move(*arena);
+  auto rings = Rings::map(attached_, fds[2].get(), fds[3].get());
+  if (!rings) return std::unexpected(rings.error());
+  rings_ = std::move(*rings);
+  return {};
+}
+
+// The selectable descriptor holds two: the control socket, which the engine makes readable, and our own
+// eventfd, for frames that were there before anybody slept and for break_loop().
+Result<void> Client::make_wake_fds() {
+  break_fd_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  if (!break_fd_ || !epoll_) return fail_system("cannot make the descriptors to wait with");
+  for (const int fd : {socket_.get(), break_fd_.get()}) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+      return fail_system("cannot watch a descriptor");
+  }
+  return {};
+}
+
+uint32_t Client::link_type() const {
+  return header().ports.count == 0 ? 1
+                                   : layout::entry<layout::PortEntry>(header(), header().ports, 0).link_type;
+}
+
+// ---- taking --------------------------------------------------------------------------------------
+
+uint32_t Client::look_direct(uint32_t max, FrameBurst& burst) {
+  auto& rings = rings_.all();
+  for (uint32_t i = 0; i < rings.size(); ++i) {
+    const uint32_t number = (next_ring_ + i) % static_cast<uint32_t>(rings.size());
+    Ring& ring = rings[number];
+    const uint64_t head = ring.head();
+    if (head == ring.next) continue;
+    const auto count = static_cast<uint32_t>(std::min<uint64_t>(head - ring.next, max));
+    burst = {.frames = ring.at(ring.next), .count = count, .ring = number, .position = ring.next + count};
+    ring.next += count;
+    next_ring_ = number + 1;
+    return count;
+  }
+  return 0;
+}
+
+uint32_t Client::look(uint32_t max, bool flush, FrameBurst& burst) {
+  if (!gather_) return look_direct(max, burst);
+  burst.ring = kMerged;
+  burst.count = gather_->take(rings_.all(), max, flush, burst.frames, burst.position);
+  return burst.count;
+}
+
+Taken Client::take(uint32_t max, int timeout_ms, FrameBurst& burst) {
+  max = max == 0 ? kMaxBurst : std::min(max, kMaxBurst);
+  const uint64_t start = monotonic_ms();
+  burst = {};
+  for (bool looked_after_sleep = false;; looked_after_sleep = true) {
+    if (break_.exchange(false, std::memory_order_relaxed)) return Taken::kBreak;
+    // Read what is over before the rings: frames published before that are seen then.
+    const bool over = closed_ || sources_ended();
+    if (look(max, over, burst) != 0) {
+      if (selectable_) update_selectable();
+      return Taken::kFrames;
+    }
+    if (over && !rings_.any_ready()) return nothing_left();
+    const auto waited = static_cast<int64_t>(monotonic_ms() - start);
+    const int64_t left = timeout_ms < 0 ? -1 : std::max<int64_t>(0, timeout_ms - waited);
+    if (left == 0 && (looked_after_sleep || timeout_ms == 0)) {
+      read_socket();
+      if (closed_ || rings_.any_ready()) {
+        if (!gather_ || !gather_->holding()) continue;
+      }
+      if (selectable_) update_selectable();
+      return Taken::kTimeout;
+    }
+    sleep(static_cast<int>(std::min<int64_t>(left, 1 << 30)));
+  }
+}
+
+bool Client::give_back(const FrameBurst& burst) {
+  auto& rings = rings_.all();
+  if (burst.ring == kMerged) return gather_ && gather_->give_back(rings, burst.position);
+  if (burst.ring >= rings.size() || burst.position > rings[burst.ring].next) return false;
+  rings[burst.ring].give_back(burst.position);
+  return true;
+}
+
+// ---- waiting -------------------------------------------------------------------------------------
+
+bool Client::sources_ended() const {
+  const auto state = static_cast<layout::EngineState>(header().state.load(std::memory_order_acquire));
+  return state == layout::EngineState::kSourcesEnded || state == layout::EngineState::kEnded;
+}
+
+// Everything was read: was it the sources' end, or the engine's?
+Taken Client::nothing_left() {
+  bool all_ended = header().sources.count != 0;
+  for (uint32_t i = 0; i < header().sources.count; ++i)
+    all_ended &= layout::entry<layout::SourceEntry>(header(), header().sources, i)
+                     .ended.load(std::memory_order_relaxed) != 0;
+  if (all_ended && error_.text.empty()) return Taken::kEnd;
+  if (error_.text.empty())
+    error_ = {Code::kGone, fmt::format("engine {} has ended", header().name), "start it again: ringcap up"};
+  return Taken::kError;
+}
+
+// Empties the socket: wake-ups, the reason for a detachment, the end.
+void Client::read_socket() {
+  while (!closed_) {
+    auto received = message::receive(socket_.get(), false);
+    if (!received && received.error().text.empty()) return;
+    if (!received || received->bytes.empty()) {
+      closed_ = true;
+      return;
+    }
+    const auto header = message::parse_header(received->bytes);
+    if (header && header->type == message::Type::kDetached) {
+      error_ = message::parse_error(received->bytes);
+      error_.code = Code::kGone;
+    }
+  }
+}
+
+void Client::sleep(int timeout_ms) {
+  if (gather_ && gather_->holding()) {
+    ::poll(nullptr, 0, timeout_ms < 0 ? kLagMs : std::min(timeout_ms, kLagMs));
+    return;
+  }
+  read_socket();
+  if (closed_ || !rings_.prepare_sleep() || sources_ended()) return;
+  pollfd fds[] = {{socket_.get(), POLLIN, 0}, {break_fd_.get(), POLLIN, 0}};
+  ::poll(fds, 2, timeout_ms);
+  if ((fds[1].revents & POLLIN) != 0 && !selectable_) {
+    uint64_t count = 0;
+    [[maybe_unused]] const auto got = ::read(break_fd_.get(), &count, sizeof count);
+  }
+}
+
+int Client::selectable_fd() {
+  selectable_ = true;
+  update_selectable();
+  return epoll_.get();
+}
+
+// Keeps the selectable descriptor readable exactly while there is something to take.
+void Client::update_selectable() {
+  const bool ready = closed_ || sources_ended() || rings_.any_ready() || !rings_.prepare_sleep();
+  if (ready == ready_signalled_) return;
+  uint64_t count = 1;
+  if (ready) {
+    [[maybe_unused]] const auto written = ::write(break_fd_.get(), &count, sizeof count);
+  } else {
+    [[maybe_unused]] const auto got = ::read(break_fd_.get(), &count, sizeof count);
+  }
+  ready_signalled_ = ready;
+}
+
+void Client::break_loop() {
+  break_.store(true, std::memory_order_relaxed);
+  const uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(break_fd_.get(), &one, sizeof one);
+}
+
+Stats Client::stats() const {
+  const ledger::Taker t = ledger::read_taker(header(), attached_.slot);
+  const auto& own = *const_cast<Rings&>(rings_).all().front().control;
+  const uint64_t here = own.not_matched.load(std::memory_order_relaxed);
+  Stats stats{.considered = t.considered,
+              .not_matched = t.not_matched + here,
+              .offered = t.offered - here,
+              .published = t.published - here,
+              .dropped = t.dropped,
+              .released = t.released - std::min(t.released, here),
+              .in_ring = t.in_ring,
+              .late = own.late.load(std::memory_order_relaxed),
+              .missed = 0};
+  for (uint32_t i = 0; i < header().sources.count; ++i) {
+    const uint64_t missed = layout::entry<layout::SourceEntry>(header(), header().sources, i)
+                                .missed.load(std::memory_order_relaxed);
+    if (missed == layout::kNotCounted) {
+      stats.missed = layout::kNotCounted;
+      break;
+    }
+    stats.missed += missed;
+  }
+  return stats;
+}
+
+// ---- observers -----------------------------------------------------------------------------------
+
+namespace {
+
+Result<message::Received> ask(Fd& socket, message::Role role) {
+  const message::Hello hello{.role = role,
+                             .ring_slots = 0,
+                             .allow_smaller = false,
+                             .program = program_invocation_short_name,
+                             .cluster = {},
+                             .member = {},
+                             .filter = {}};
+  if (auto sent = message::send(socket.get(), message::encode(hello)); !sent)
+    return std::unexpected(sent.error());
+  pollfd wait{socket.get(), POLLIN, 0};
+  if (::poll(&wait, 1, kAnswerMs) == 0)
+    return fail(Code::kSystem, "the engine did not answer within 10 seconds");
+  auto received = message::receive(socket.get(), true);
+  if (!received) return received;
+  auto header = message::parse_header(received->bytes);
+  if (!header) return std::unexpected(header.error());
+  if (header->type == message::Type::kRefused) return std::unexpected(message::parse_error(received->bytes));
+  return received;
+}
+
+}  // namespace
+
+Result<Mapping> observe(const std::string& engine) {
+  auto socket = connect_engine(engine);
+  if (!socket) return std::unexpected(socket.error());
+  auto received = ask(*socket, message::Role::kObserver);
+  if (!received) return std::unexpected(received.error());
+  auto bytes = message::parse_observing(received->bytes);
+  if (!bytes) return std::unexpected(bytes.error());
+  if (received->fds.size() != 1) return fail(Code::kVersion, "the engine did not send its state");
+  auto state = Mapping::map(received->fds[0].get(), *bytes, Mapping::Access::kRead, "the engine's state");
+  if (!state) return state;
+  if (auto header = ledger::check_state({state->data(), state->bytes()}); !header)
+    return std::unexpected(header.error());
+  return state;
+}
+
+Result<void> stop_engine(const std::string& engine, int wait_ms) {
+  auto dir = find_engine(engine);
+  if (!dir) return std::unexpected(dir.error());
+  auto socket = connect_engine(engine);
+  if (!socket) return std::unexpected(socket.error());
+  if (auto answer = ask(*socket, message::Role::kStop); !answer) return std::unexpected(answer.error());
+  const uint64_t start = monotonic_ms();
+  while (engine_runs(*dir, engine)) {
+    if (monotonic_ms() - start > static_cast<uint64_t>(wait_ms))
+      return fail(Code::kSystem, fmt::format("engine {} did not end within {} ms", engine, wait_ms),
+                  "look at its log; its pid is in: ringcap stat " + engine);
+    ::poll(nullptr, 0, 5);
+  }
+  return {};
+}
+
+}  // namespace ringcap::client

@@ -1,0 +1,111 @@
+// Client: one attached consumer, in C++. ringcap.h is the same thing for C. One thread at a time, but
+// stats() and break_loop(), which any thread and signal handlers may call.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "capture/base/error.h"
+#include "capture/base/fd.h"
+#include "capture/base/mapping.h"
+#include "capture/filter/program.h"
+#include "capture/layout/layout.h"
+#include "capture/message/message.h"
+#include "libcap/client/gather.h"
+#include "libcap/client/rings.h"
+
+namespace ringcap::client {
+
+struct ClientOptions {
+  std::string program;      // "": this program's name
+  uint32_t ring_slots = 0;  // 0: the engine's default
+  bool allow_smaller = false;
+  bool merge = false;
+  std::vector<filter::Instruction> filter;
+  int32_t wait_ms = 0;  // for the engine to appear; -1: for ever
+  uint32_t merge_wait_ms = 10;
+};
+
+struct Stats {
+  uint64_t considered = 0, not_matched = 0, offered = 0, published = 0, dropped = 0, released = 0,
+           in_ring = 0, late = 0, missed = 0;
+};
+
+enum class Taken { kFrames, kTimeout, kEnd, kBreak, kError };
+
+struct FrameBurst {
+  const layout::Descriptor* frames = nullptr;
+  uint32_t count = 0;
+  uint32_t ring = 0;  // kMerged: gathered
+  uint64_t position = 0;
+};
+
+class Client {
+ public:
+  static constexpr uint32_t kMerged = ~uint32_t{0};
+  static constexpr uint32_t kMaxBurst = 4096;
+
+  // `consumed`: NAME[@CLUSTER[/MEMBER]].
+  static Result<std::unique_ptr<Client>> attach(const std::string& consumed, const ClientOptions& options);
+  // Over a connected control socket (an engine in this process).
+  static Result<std::unique_ptr<Client>> attach_socket(Fd socket, const ClientOptions& options,
+                                                       const std::string& cluster = {},
+                                                       const std::string& member = {});
+  ~Client();
+
+  // See ringcap_take(). After kError, error() says what happened.
+  Taken take(uint32_t max, int timeout_ms, FrameBurst& burst);
+  bool give_back(const FrameBurst& burst);
+  int selectable_fd();
+  void break_loop();
+  Stats stats() const;
+
+  const std::byte* frame(const layout::Descriptor& d) const {
+    return arena_.data() + layout::frame_offset(d);
+  }
+  const std::byte* arena() const { return arena_.data(); }
+  const layout::Header& header() const { return *state_.at<const layout::Header>(0); }
+  const Error& error() const { return error_; }
+  uint32_t slot() const { return attached_.slot; }
+  uint32_t ring_slots() const { return attached_.ring_slots; }
+  uint32_t rings() const { return attached_.workers; }
+  uint64_t id() const { return attached_.id; }
+  uint32_t link_type() const;
+
+ private:
+  Client() = default;
+  Result<void> greet(const ClientOptions& options, const std::string& cluster, const std::string& member);
+  Result<message::Received> answer();
+  Result<void> map(std::vector<Fd>& fds);
+  Result<void> make_wake_fds();
+  uint32_t look(uint32_t max, bool flush, FrameBurst& burst);
+  uint32_t look_direct(uint32_t max, FrameBurst& burst);
+  void read_socket();
+  bool sources_ended() const;
+  Taken nothing_left();
+  void sleep(int timeout_ms);
+  void update_selectable();
+
+  Fd socket_, break_fd_, epoll_;
+  message::Attached attached_;
+  Mapping state_, arena_;
+  Rings rings_;
+  std::optional<Gather> gather_;
+  uint32_t next_ring_ = 0;
+  bool selectable_ = false;
+  bool ready_signalled_ = false;
+  bool closed_ = false;  // the engine closed the socket
+  std::atomic<bool> break_{false};
+  Error error_;
+};
+
+// An observer: the engine's state memory, to read its ledger. Closed with the mapping.
+Result<Mapping> observe(const std::string& engine);
+// Asks an engine to end, and waits until it has (its lock is free), at most `wait_ms`.
+Result<void> stop_engine(const std::string& engine, int wait_ms);
+
+}  // namespace ringcap::client

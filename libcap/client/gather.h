@@ -1,0 +1,70 @@
+// Gather: bursts put together out of several rings, in order of time, and of the frames that match a
+// filter evaluated here. Copies descriptors (32 bytes a frame), never frames. One thread.
+//
+// Order: a frame goes out when no worker can still publish an earlier one (its ring has a later frame, or
+// its complete_until_ns is later), or when it has waited `wait_ns`; what comes later than that is counted
+// as late, and goes out where it comes.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "capture/filter/program.h"
+#include "capture/layout/layout.h"
+#include "libcap/client/rings.h"
+
+namespace ringcap::client {
+
+class Gather {
+ public:
+  struct Setup {
+    const layout::Header* state = nullptr;
+    const std::byte* arena = nullptr;
+    std::optional<filter::Program> filter;  // evaluated here
+    bool merge = false;
+    uint64_t wait_ns = 10'000'000;
+  };
+  explicit Gather(Setup setup) : setup_(std::move(setup)) {}
+
+  // Up to `max` frames; `flush`: without waiting for anybody (the engine has ended). The descriptors stay
+  // where they are until give_back(position).
+  uint32_t take(std::vector<Ring>& rings, uint32_t max, bool flush, const layout::Descriptor*& frames,
+                uint64_t& position);
+  // Gives back the burst at `position` and all before it; false: there is none.
+  bool give_back(std::vector<Ring>& rings, uint64_t position);
+  // True while frames wait in a ring for a worker that lags: look again soon.
+  bool holding() const { return holding_since_ns_ != 0; }
+  uint64_t late() const { return late_; }
+  uint64_t not_matched() const { return not_matched_; }
+
+ private:
+  struct Held {
+    std::vector<layout::Descriptor> frames;
+    std::vector<uint64_t> until;  // by ring
+  };
+  struct View {
+    uint64_t head = 0;
+    uint64_t complete_ns = 0;
+  };
+
+  void look(const std::vector<Ring>& rings);
+  int earliest(const std::vector<Ring>& rings) const;
+  bool may_go(const std::vector<Ring>& rings, uint64_t timestamp_ns) const;
+  bool wanted(const layout::Descriptor& d);
+  void publish_counts(std::vector<Ring>& rings) const;
+
+  Setup setup_;
+  std::vector<View> views_;
+  std::deque<std::unique_ptr<Held>> held_;
+  std::vector<std::unique_ptr<Held>> spare_;
+  uint64_t first_held_ = 0;  // position of held_.front()
+  uint64_t last_ns_ = 0;
+  uint64_t late_ = 0;
+  uint64_t not_matched_ = 0;
+  uint64_t holding_since_ns_ = 0;
+};
+
+}  // namespace ringcap::client

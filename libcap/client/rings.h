@@ -1,0 +1,55 @@
+// Rings: a consumer's rings, as the consumer sees them. Maps what the engine sent; knows how far each
+// ring was read (`next`) and given back (the cursor). One thread at a time.
+//
+// The engine writes heads and descriptors (mapped read-only here); we write one ControlLine per worker.
+// If the engine dies, heads stay where they are.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "capture/base/error.h"
+#include "capture/base/fd.h"
+#include "capture/base/mapping.h"
+#include "capture/layout/layout.h"
+#include "capture/message/message.h"
+
+namespace ringcap::client {
+
+struct Ring {
+  Mapping slots_twice;
+  const layout::Descriptor* slots = nullptr;
+  const layout::RingLine* line = nullptr;
+  layout::ControlLine* control = nullptr;
+  uint64_t mask = 0;
+  uint64_t next = layout::kFirstPosition;   // first position that was not taken
+  uint64_t given = layout::kFirstPosition;  // the cursor
+
+  uint64_t head() const {
+    return line->head.load(std::memory_order_acquire);
+  }  // pairs with the worker's release
+  // The descriptor at `position`, and those after it in a row.
+  const layout::Descriptor* at(uint64_t position) const { return slots + (position & mask); }
+  void give_back(uint64_t until) {
+    if (until <= given) return;
+    given = until;
+    control->cursor.store(until, std::memory_order_release);  // pairs with Worker::look()
+  }
+};
+
+class Rings {
+ public:
+  static Result<Rings> map(const message::Attached& attached, int rings_fd, int control_fd);
+
+  std::vector<Ring>& all() { return rings_; }
+  bool any_ready() const;
+  // Going to sleep: says at which heads to be woken, and looks once more. False: something came meanwhile.
+  // Pairs with Worker::leave_recent(): of the two sides' fences, at least one sees the other's store.
+  bool prepare_sleep();
+
+ private:
+  Mapping lines_, control_;
+  std::vector<Ring> rings_;
+};
+
+}  // namespace ringcap::client
