@@ -1,6 +1,6 @@
 // The flow hash: the number that decides which member of a cluster gets a frame. Lower half, used by
 // workers (through parse.h) and by tests; anyone else can compute it from the description below, and
-// tests/data/frame/flow_hash.py does, in 20 lines.
+// tests/unit/capture/frame/flow_hash.py does, in a few lines.
 //
 // What it promises: both directions of a flow get the same value; all 32 bits depend on all bits of
 // the tuple and of the key; without the key nobody can aim flows at one member. It is not a
