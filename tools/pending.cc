@@ -10,10 +10,6 @@ int pending(const char* name) {
 
 }  // namespace
 
-int run_up(const Words&) { return pending("up"); }
-int run_down(const Words&) { return pending("down"); }
-int run_capture(const Words&) { return pending("capture"); }
-int run_stat(const Words&) { return pending("stat"); }
 int run_devices(const Words&) { return pending("devices"); }
 int run_bind(const Words&) { return pending("bind"); }
 int run_unbind(const Words&) { return pending("unbind"); }

@@ -1,0 +1,315 @@
+// ringcap capture: takes frames from an engine, or from a port through an engine of its own, and writes them
+// to a pcap file. Says at the end, and on the way, where every frame went.
+#include <net/if.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "capture/base/names.h"
+#include "capture/base/run_dir.h"
+#include "capture/ledger/ledger.h"
+#include "capture/pcapfile/writer.h"
+#include "libcap/client/client.h"
+#include "tools/cli.h"
+#include "tools/engine_options.h"
+#include "tools/filter_text.h"
+
+namespace ringcap::tools {
+namespace po = boost::program_options;
+
+namespace {
+
+constexpr uint32_t kBurstFrames = 512;
+constexpr uint32_t kPrefetchAhead = 8;
+
+struct CaptureWords {
+  std::string what, interface, file, filter_file;
+  std::vector<std::string> filter;
+  Count count{}, snaplen{}, ring{};
+  Duration wait{};
+  bool flush = false, quiet = false, micro = false, force = false, count_only = false, allow_smaller = false;
+  bool unordered = false;
+  EngineWords engine;
+};
+
+std::atomic<bool> progress_wanted{false};
+client::Client* breakable = nullptr;  // for the signal handlers; set before they are
+
+void on_end(int) { breakable->break_loop(); }
+void on_progress(int) { progress_wanted.store(true, std::memory_order_relaxed); }
+
+void handle_signals(client::Client& client) {
+  breakable = &client;
+  struct sigaction action{};
+  action.sa_handler = on_end;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = on_progress;
+  ::sigaction(SIGUSR1, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &action, nullptr);
+}
+
+// ---- where the frames come from ------------------------------------------------------------------
+
+// What WHAT means: a port's address, else a running engine, else an interface.
+struct Source {
+  std::unique_ptr<engine::Engine> engine;  // of our own; empty: somebody else's
+  std::thread engine_thread;
+  std::unique_ptr<client::Client> client;
+  bool own_ended_well = true;
+  Error own_error;
+
+  void stop_engine() {
+    if (!engine_thread.joinable()) return;
+    engine->request_stop();
+    engine_thread.join();
+  }
+  ~Source() { stop_engine(); }
+};
+
+Result<std::string> find_what(const CaptureWords& words) {
+  if (looks_like_port_address(words.what)) return words.what;
+  const auto consumed = parse_consumed(words.what);
+  if (consumed) {
+    for (const auto& dir : run_dirs())
+      if (engine_runs(dir, consumed->engine)) {
+        if (!words.quiet) say(fmt::format("capturing from the running engine {}", words.what));
+        return std::string();
+      }
+    if (words.wait.ns != 0) return std::string();
+  }
+  if (::if_nametoindex(words.what.c_str()) != 0) {
+    if (!words.quiet)
+      say(fmt::format("capturing the interface {} (AF_PACKET; it stays the kernel's)", words.what));
+    return "packet:" + words.what;
+  }
+  return fail(
+      Code::kNotFound, fmt::format("{} is neither a running engine nor an interface", words.what),
+      "ringcap devices lists both; a port's address has its kind in front: pcap:FILE, gen:, packet:IF");
+}
+
+Result<void> attach(const CaptureWords& words, Source& source) {
+  auto port_text = find_what(words);
+  if (!port_text) return std::unexpected(port_text.error());
+  client::ClientOptions options{.program = "capture",
+                                .ring_slots = static_cast<uint32_t>(words.ring.value),
+                                .allow_smaller = words.allow_smaller,
+                                .merge = !words.count_only && !words.unordered,
+                                .filter = {},
+                                .wait_ms = static_cast<int32_t>(words.wait.ns / 1'000'000),
+                                .merge_wait_ms = 10};
+  uint32_t link_type = 1;
+  if (!port_text->empty()) {
+    auto address = parse_port_address(*port_text);
+    if (!address) return std::unexpected(address.error());
+    auto engine_opts = engine_options(words.engine, {*address});
+    if (!engine_opts) return std::unexpected(engine_opts.error());
+    engine_opts->name = fmt::format("capture-{}", ::getpid());
+    engine_opts->listen = false;
+    engine_opts->wait_consumers = 1;
+    auto engine = make_engine(std::move(*engine_opts), {*address});
+    if (!engine) return std::unexpected(engine.error());
+    source.engine = std::move(*engine);
+    link_type =
+        layout::entry<layout::PortEntry>(source.engine->header(), source.engine->header().ports, 0).link_type;
+  }
+  auto program = compile_filter(words.filter, words.filter_file, link_type);
+  if (!program) return std::unexpected(program.error());
+  options.filter = std::move(*program);
+
+  if (!source.engine) {
+    auto client = client::Client::attach(words.what, options);
+    if (!client) return std::unexpected(client.error());
+    source.client = std::move(*client);
+    return {};
+  }
+  auto socket = source.engine->connect_inside();
+  if (!socket) return std::unexpected(socket.error());
+  source.engine_thread = std::thread([&source] {
+    if (auto ran = source.engine->run(); !ran) {
+      source.own_ended_well = false;
+      source.own_error = ran.error();
+    }
+  });
+  auto client = client::Client::attach_socket(std::move(*socket), options);
+  if (!client) return std::unexpected(client.error());
+  source.client = std::move(*client);
+  return {};
+}
+
+// ---- the loop ------------------------------------------------------------------------------------
+
+class Progress {
+ public:
+  Progress(const client::Client& client, bool quiet)
+      : client_(client), wanted_(!quiet && ::isatty(STDERR_FILENO) != 0) {}
+
+  // At most once a second, or when SIGUSR1 asked.
+  void tick(uint64_t frames) {
+    const bool asked = progress_wanted.exchange(false, std::memory_order_relaxed);
+    if (!asked && !wanted_) return;
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    if (!asked && seconds < 1) return;
+    const auto stats = client_.stats();
+    const std::string text =
+        fmt::format("{} frames, {:.0f} a second, {} dropped", frames,
+                    static_cast<double>(frames - last_frames_) / std::max(seconds, 1e-9), stats.dropped);
+    if (asked)
+      say(text);
+    else
+      fmt::print(stderr, "\r\033[K{}", text);
+    shown_ |= !asked;
+    last_ = now;
+    last_frames_ = frames;
+  }
+  void clear() const {
+    if (shown_) fmt::print(stderr, "\r\033[K");
+  }
+
+ private:
+  const client::Client& client_;
+  bool wanted_;
+  bool shown_ = false;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  uint64_t last_frames_ = 0;
+};
+
+bool write_burst(const client::Client& client, const client::FrameBurst& burst, uint32_t count,
+                 pcapfile::Writer& writer) {
+  bool ok = true;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (i + kPrefetchAhead < count) __builtin_prefetch(client.frame(burst.frames[i + kPrefetchAhead]));
+    const auto& d = burst.frames[i];
+    ok = writer.append(d.timestamp_ns, d.length, {client.frame(d), d.captured});
+  }
+  return writer.flush_references() && ok;
+}
+
+struct Outcome {
+  uint64_t frames = 0;
+  uint64_t bytes = 0;
+  client::Taken last = client::Taken::kTimeout;
+  bool write_failed = false;
+};
+
+Outcome capture_loop(const CaptureWords& words, client::Client& client, pcapfile::Writer* writer) {
+  Outcome outcome;
+  Progress progress(client, words.quiet);
+  for (;;) {
+    client::FrameBurst burst;
+    uint32_t max = kBurstFrames;
+    if (words.count.value != 0)
+      max = static_cast<uint32_t>(std::min<uint64_t>(max, words.count.value - outcome.frames));
+    outcome.last = client.take(max, 200, burst);
+    if (outcome.last == client::Taken::kFrames) {
+      for (uint32_t i = 0; i < burst.count; ++i) outcome.bytes += burst.frames[i].length;
+      if (writer != nullptr && !write_burst(client, burst, burst.count, *writer)) outcome.write_failed = true;
+      client.give_back(burst);
+      outcome.frames += burst.count;
+      if (writer != nullptr && words.flush && !outcome.write_failed) outcome.write_failed = !writer->flush();
+    } else if (outcome.last == client::Taken::kTimeout) {
+      if (writer != nullptr && !writer->flush()) outcome.write_failed = true;
+    } else {
+      break;
+    }
+    progress.tick(outcome.frames);
+    if (outcome.write_failed || (words.count.value != 0 && outcome.frames == words.count.value)) break;
+  }
+  progress.clear();
+  return outcome;
+}
+
+int conclude(const CaptureWords& words, Source& source, const Outcome& outcome) {
+  const auto stats = source.client->stats();
+  const PortLosses losses = port_losses(source.client->header());
+  if (!words.quiet) {
+    say(fmt::format("{} frames captured, {} bytes on the wire, timestamps by the {} clock", outcome.frames,
+                    outcome.bytes,
+                    ledger::clock_name(static_cast<layout::Clock>(source.client->header().clock))));
+    say(fmt::format("{} frames lost because our ring was full, {} without a buffer, {}{}", stats.dropped,
+                    losses.no_buffer,
+                    losses.missed_known ? fmt::format("{} missed by the port", losses.missed)
+                                        : std::string("the port does not count what it misses"),
+                    stats.late != 0 ? fmt::format("; {} came late and are out of order", stats.late) : ""));
+  }
+  if (words.count_only) print("{}\n", outcome.frames);
+  if (outcome.last == client::Taken::kError) return report(source.client->error());
+  if (!source.own_ended_well) return report(source.own_error);
+  const bool own_losses = source.engine != nullptr && losses.missed + losses.no_buffer != 0;
+  return finish(stats.dropped != 0 || own_losses ? kExitLost : kExitOk);
+}
+
+}  // namespace
+
+int run_capture(const Words& words) {
+  CaptureWords w;
+  Cli cli(
+      {.command = "capture",
+       .usage = "[OPTION]... WHAT [FILTER]",
+       .summary =
+           "Captures frames from WHAT (a running engine, a port's address or an interface) to a pcap file.",
+       .example = "ringcap capture gen:count=1000,full=wait --memory plain -w /tmp/demo.pcap --force"});
+  cli.options()("interface,i", po::value(&w.interface)->value_name("WHAT"),
+                "the same as WHAT, tcpdump's way");
+  cli.options()("write,w", po::value(&w.file)->value_name("FILE"),
+                "write the frames to FILE; - is standard output");
+  cli.options()("count,c", po::value(&w.count)->value_name("N"), "end after N frames");
+  cli.options()("snapshot-length,s", po::value(&w.snaplen)->value_name("BYTES"),
+                "cut frames to so many bytes; 0: do not");
+  cli.options()("filter-file,F", po::value(&w.filter_file)->value_name("FILE"), "read the FILTER from FILE");
+  cli.options()("packet-buffered,U", po::bool_switch(&w.flush), "write to the file after every burst");
+  cli.options()("quiet,q", po::bool_switch(&w.quiet), "no progress and no summary");
+  cli.options()("micro", po::bool_switch(&w.micro), "timestamps in microseconds, for old readers");
+  cli.options()("force", po::bool_switch(&w.force), "overwrite FILE");
+  cli.options()("count-only", po::bool_switch(&w.count_only),
+                "write no file; print how many frames there were");
+  cli.options()("unordered", po::bool_switch(&w.unordered),
+                "do not put the workers' frames in order of time");
+  cli.options()("consumer-ring", po::value(&w.ring)->value_name("FRAMES"),
+                "ring to ask the engine for, per worker");
+  cli.options()("allow-smaller", po::bool_switch(&w.allow_smaller),
+                "take a smaller ring where that does not fit");
+  cli.options()("wait", po::value(&w.wait)->value_name("TIME"), "wait so long for the engine to appear");
+  add_engine_options(cli, w.engine);
+  cli.take(&w.what, "WHAT", true);
+  cli.take_rest(&w.filter, "FILTER");
+  if (auto status = cli.parse(words)) return *status;
+  if (!w.interface.empty()) {
+    if (!w.what.empty()) w.filter.insert(w.filter.begin(), w.what);
+    w.what = w.interface;
+  }
+  if (w.what.empty())
+    return report({Code::kUsage, "what is to be captured?",
+                   "ringcap devices lists what there is; then: ringcap capture WHAT -w FILE"});
+  if (w.file.empty() && !w.count_only)
+    return report(
+        {Code::kUsage, "where are the frames to go?",
+         "-w FILE, or --count-only, or to see them: ringcap capture " + w.what + " -w - | tcpdump -r -"});
+
+  Source source;
+  if (auto attached = attach(w, source); !attached) return report(attached.error());
+  std::unique_ptr<pcapfile::Writer> writer;
+  if (!w.file.empty()) {
+    const pcapfile::WriterOptions options{.microseconds = w.micro,
+                                          .snaplen = static_cast<uint32_t>(w.snaplen.value),
+                                          .link_type = source.client->link_type(),
+                                          .force = w.force};
+    auto opened = pcapfile::Writer::create(w.file, options);
+    if (!opened) return report(opened.error());
+    writer = std::move(*opened);
+  }
+  handle_signals(*source.client);
+  const Outcome outcome = capture_loop(w, *source.client, writer.get());
+  Result<void> closed = writer ? writer->close() : Result<void>{};
+  source.stop_engine();
+  const int status = conclude(w, source, outcome);
+  return closed ? status : report(closed.error());
+}
+
+}  // namespace ringcap::tools

@@ -1,0 +1,141 @@
+#include "tools/engine_options.h"
+
+#include <sched.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <fstream>
+
+#include "capture/base/run_dir.h"
+#include "capture/ledger/ledger.h"
+#include "driver/ports/open.h"
+
+namespace ringcap::tools {
+namespace po = boost::program_options;
+
+void add_engine_options(Cli& cli, EngineWords& w) {
+  cli.options()("memory", po::value(&w.memory)->value_name("KIND"),
+                "where the frames lie: memfd (hugepages, sealed), hugetlbfs (a file of the mount), plain (no "
+                "hugepages)");
+  cli.options()("arena", po::value(&w.arena)->value_name("BYTES"), "memory for frames, 256M if not given");
+  cli.options()("page", po::value(&w.page)->value_name("BYTES"), "size of the hugepages: 2M or 1G");
+  cli.options()("node", po::value(&w.node)->value_name("N"),
+                "NUMA node of the memory; the port's if not given");
+  cli.options()("ring", po::value(&w.ring)->value_name("FRAMES"),
+                "frames that a consumer's ring holds, per worker, if it does not ask for another number");
+  cli.options()("poll", po::value(&w.poll)->value_name("HOW"),
+                "adaptive (polls under load, else sleeps), busy (never sleeps), sleep (sleeps at once)");
+  cli.options()("cores", po::value(&w.cores)->value_name("LIST"),
+                "processors for the workers, in turn: 2,3 or 4-7");
+}
+
+namespace {
+
+Result<engine::Poll> parse_poll(const std::string& word) {
+  if (word == "adaptive") return engine::Poll::kAdaptive;
+  if (word == "busy") return engine::Poll::kBusy;
+  if (word == "sleep") return engine::Poll::kSleep;
+  return fail(Code::kUsage, fmt::format("--poll {}: there is adaptive, busy and sleep", word));
+}
+
+Result<std::vector<int>> parse_cores(const std::string& list) {
+  std::vector<int> cores;
+  const auto bad = [&] {
+    return fail(Code::kUsage, fmt::format("--cores {}: expected numbers like 2,3 or 4-7", list));
+  };
+  for (size_t at = 0; at < list.size();) {
+    const size_t comma = std::min(list.find(',', at), list.size());
+    int first = 0, last = 0, used = 0;
+    const std::string part = list.substr(at, comma - at);
+    if (std::sscanf(part.c_str(), "%d-%d%n", &first, &last, &used) != 2 ||
+        used != static_cast<int>(part.size())) {
+      if (std::sscanf(part.c_str(), "%d%n", &first, &used) != 1 || used != static_cast<int>(part.size()))
+        return bad();
+      last = first;
+    }
+    if (first < 0 || last < first || last >= CPU_SETSIZE) return bad();
+    for (int cpu = first; cpu <= last; ++cpu) cores.push_back(cpu);
+    at = comma + 1;
+  }
+  const long have = ::sysconf(_SC_NPROCESSORS_CONF);
+  for (const int cpu : cores)
+    if (cpu >= have)
+      return fail(Code::kUsage,
+                  fmt::format("--cores {}: this machine has processors 0 to {}", list, have - 1));
+  return cores;
+}
+
+int node_of(const PortAddress& port) {
+  std::string path;
+  if (port.kind == PortKind::kVfio) path = "/sys/bus/pci/devices/" + port.address + "/numa_node";
+  if (port.kind == PortKind::kPacket) path = "/sys/class/net/" + port.address + "/device/numa_node";
+  int node = -1;
+  if (!path.empty()) std::ifstream(path) >> node;
+  return node;
+}
+
+}  // namespace
+
+Result<engine::EngineOptions> engine_options(const EngineWords& w, const std::vector<PortAddress>& ports) {
+  engine::EngineOptions options;
+  const auto kind = memory::parse_memory_kind(w.memory);
+  if (!kind)
+    return fail(Code::kUsage, fmt::format("--memory {}: there is memfd, hugetlbfs and plain", w.memory));
+  if (*kind == layout::MemoryKind::kPlain)
+    spdlog::warn(
+        "without hugepages: expect fewer frames a second; `ringcap doctor` says how to get hugepages");
+  if (w.page.value != 0 && !std::has_single_bit(w.page.value))
+    return fail(Code::kUsage, fmt::format("--page {}: there is 2M and 1G", w.page.value));
+  if (w.ring.value < layout::kMinRingSlots || w.ring.value > layout::kMaxRingSlots)
+    return fail(Code::kUsage, fmt::format("--ring {}: expected {} to {} frames", w.ring.value,
+                                          layout::kMinRingSlots, layout::kMaxRingSlots));
+  auto poll = parse_poll(w.poll);
+  if (!poll) return std::unexpected(poll.error());
+  auto cores = parse_cores(w.cores);
+  if (!cores) return std::unexpected(cores.error());
+  options.arena = {.kind = *kind,
+                   .bytes = w.arena.value,
+                   .page_bytes = w.page.value,
+                   .node = w.node == -2 ? node_of(ports.front()) : w.node,
+                   .engine = {}};
+  options.ring_slots = static_cast<uint32_t>(w.ring.value);
+  options.poll = *poll;
+  options.cpus = std::move(*cores);
+  return options;
+}
+
+Result<std::unique_ptr<engine::Engine>> make_engine(engine::EngineOptions options,
+                                                    const std::vector<PortAddress>& addresses) {
+  std::vector<std::unique_ptr<Port>> ports;
+  for (const auto& address : addresses) {
+    auto port = open_port(address);
+    if (!port) return std::unexpected(port.error());
+    ports.push_back(std::move(*port));
+  }
+  return engine::Engine::create(std::move(options), std::move(ports));
+}
+
+std::string name_for(const PortAddress& port) {
+  const auto running = list_engines();
+  return default_engine_name(
+      port, [](const std::string&) { return std::string(); },
+      [&](const std::string& name) { return std::ranges::find(running, name) != running.end(); });
+}
+
+PortLosses port_losses(const layout::Header& header) {
+  const auto ledger = ledger::read(header);
+  PortLosses losses;
+  for (const auto& worker : ledger.workers) losses.no_buffer += worker.no_buffer;
+  for (const auto& port : ledger.ports)
+    for (const auto& queue : port.queues) {
+      if (queue.missed == layout::kNotCounted)
+        losses.missed_known = false;
+      else
+        losses.missed += queue.missed;
+    }
+  return losses;
+}
+
+}  // namespace ringcap::tools

@@ -1,0 +1,42 @@
+// What `up` and `capture PORT` share: the options of an engine, and making one from them. Main thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "capture/engine/engine.h"
+#include "driver/ports/address.h"
+#include "tools/cli.h"
+
+namespace ringcap::tools {
+
+struct EngineWords {
+  std::string memory = "memfd";
+  Bytes arena{uint64_t{256} << 20};
+  Bytes page{};
+  int node = -2;  // -2: the first port's
+  Count ring{16384};
+  std::string poll = "adaptive";
+  std::string cores;
+};
+
+// Adds the options, which fill in `words`.
+void add_engine_options(Cli& cli, EngineWords& words);
+// The options that an engine is made with; kUsage names the word that makes no sense.
+Result<engine::EngineOptions> engine_options(const EngineWords& words, const std::vector<PortAddress>& ports);
+// Opens the ports and makes the engine.
+Result<std::unique_ptr<engine::Engine>> make_engine(engine::EngineOptions options,
+                                                    const std::vector<PortAddress>& ports);
+// A name for an engine of this port that no running engine has.
+std::string name_for(const PortAddress& port);
+
+// Frames that were lost before anybody could be offered them, by the engine's ledger.
+struct PortLosses {
+  uint64_t missed = 0;
+  uint64_t no_buffer = 0;
+  bool missed_known = true;
+};
+PortLosses port_losses(const layout::Header& header);
+
+}  // namespace ringcap::tools

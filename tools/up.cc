@@ -1,0 +1,121 @@
+// ringcap up: runs an engine in the foreground. ringcap down: ends one.
+#include <spdlog/spdlog.h>
+
+#include <csignal>
+
+#include "capture/base/names.h"
+#include "libcap/client/client.h"
+#include "tools/cli.h"
+#include "tools/engine_options.h"
+#include "tools/filter_text.h"
+
+namespace ringcap::tools {
+namespace po = boost::program_options;
+
+namespace {
+
+engine::Engine* running = nullptr;  // for the signal handler; set before the handler is
+
+void on_signal(int) { running->request_stop(); }
+
+void handle_signals(engine::Engine& engine) {
+  running = &engine;
+  struct sigaction action{};
+  action.sa_handler = on_signal;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &action, nullptr);
+}
+
+struct UpWords {
+  std::string port;
+  std::vector<std::string> more_ports;
+  std::string name, filter, group = "ringcap";
+  Count wait_consumers{};
+  bool until_end = false;
+  EngineWords engine;
+};
+
+Result<std::vector<PortAddress>> parse_ports(const UpWords& words) {
+  std::vector<PortAddress> ports;
+  std::vector<std::string> texts{words.port};
+  texts.insert(texts.end(), words.more_ports.begin(), words.more_ports.end());
+  for (const auto& text : texts) {
+    auto port = parse_port_address(text);
+    if (!port) return std::unexpected(port.error());
+    ports.push_back(std::move(*port));
+  }
+  return ports;
+}
+
+Result<std::unique_ptr<engine::Engine>> open_engine(const UpWords& words) {
+  auto ports = parse_ports(words);
+  if (!ports) return std::unexpected(ports.error());
+  auto options = engine_options(words.engine, *ports);
+  if (!options) return std::unexpected(options.error());
+  options->name = words.name.empty() ? name_for(ports->front()) : words.name;
+  if (auto valid = check_name("engine name", options->name); !valid) return std::unexpected(valid.error());
+  options->group = words.group;
+  options->wait_consumers = static_cast<uint32_t>(words.wait_consumers.value);
+  options->until_end = words.until_end;
+  auto program = compile_filter({words.filter}, "", 1);
+  if (!program) return std::unexpected(program.error());
+  if (!program->empty()) {
+    auto valid = filter::validate(*program);
+    if (!valid) return std::unexpected(valid.error());
+    options->filter = std::make_shared<filter::Program>(std::move(*valid));
+  }
+  return make_engine(std::move(*options), *ports);
+}
+
+}  // namespace
+
+int run_up(const Words& words) {
+  UpWords up;
+  Cli cli({.command = "up",
+           .usage = "[OPTION]... PORT [PORT]...",
+           .summary = "Runs an engine that captures the PORTs, until it is told to end (ringcap down, ^C).",
+           .example = "ringcap up gen:rate=1000 --name demo --arena 64M"});
+  cli.options()("name", po::value(&up.name)->value_name("NAME"),
+                "the engine's name; made from the port if not given");
+  cli.options()("filter", po::value(&up.filter)->value_name("FILTER"),
+                "drop what does not match, for everybody");
+  cli.options()("group", po::value(&up.group)->value_name("GROUP"), "whose members may attach");
+  cli.options()("wait-consumers", po::value(&up.wait_consumers)->value_name("N"),
+                "start the ports when so many consumers have attached");
+  cli.options()("until-end", po::bool_switch(&up.until_end),
+                "end when the sources have ended and every consumer has left");
+  add_engine_options(cli, up.engine);
+  cli.take(&up.port, "PORT");
+  cli.take_rest(&up.more_ports, "PORT");
+  cli.default_config([&] { return up.name.empty() ? std::string() : "/etc/ringcap/" + up.name + ".conf"; });
+  if (auto status = cli.parse(words)) return *status;
+
+  auto engine = open_engine(up);
+  if (!engine) return report(engine.error());
+  handle_signals(**engine);
+  spdlog::info("engine {} is up; see it: ringcap stat {}", (*engine)->name(), (*engine)->name());
+  if (auto ran = (*engine)->run(); !ran) return report(ran.error());
+  const PortLosses losses = port_losses((*engine)->header());
+  spdlog::info("engine {} has ended; lost before the consumers: {} missed by the ports, {} without a buffer",
+               (*engine)->name(), losses.missed, losses.no_buffer);
+  return finish(losses.missed + losses.no_buffer != 0 ? kExitLost : kExitOk);
+}
+
+int run_down(const Words& words) {
+  std::string name;
+  Duration wait{10'000'000'000};
+  Cli cli({.command = "down",
+           .usage = "[OPTION]... NAME",
+           .summary = "Ends a running engine and waits until it has ended.",
+           .example = "ringcap down demo"});
+  cli.options()("wait", po::value(&wait)->value_name("TIME"), "how long to wait for it, 10s if not given");
+  cli.take(&name, "NAME");
+  if (auto status = cli.parse(words)) return *status;
+  if (auto stopped = client::stop_engine(name, static_cast<int>(wait.ns / 1'000'000)); !stopped)
+    return report(stopped.error());
+  return finish(kExitOk);
+}
+
+}  // namespace ringcap::tools
