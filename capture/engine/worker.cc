@@ -121,7 +121,7 @@ uint32_t Worker::round() {
   if (changed_) write_ledger();
   if (!ended_reported_ && taken == 0 && all_ended()) {
     ended_reported_ = true;
-    report({EventKind::kSourceEnded, setup_.number});
+    report({EventKind::kSourceEnded, 0});
   }
   return taken;
 }
@@ -356,6 +356,7 @@ void Worker::maybe_wake(TakerRing& ring) {
   --wakes_left_;
   ring.wake_served = wake_at;
   ++wakeups_;
+  changed_ = true;
   message::send_wake(ring.wake_socket);
 }
 
