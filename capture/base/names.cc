@@ -4,12 +4,8 @@
 
 #include <algorithm>
 
-#include "capture/layout/layout.h"
-
 namespace ringcap {
 namespace {
-
-static_assert(kMaxNameLength + 1 == layout::kNameBytes);
 
 // Not isalnum(): names do not depend on the locale.
 bool letter_or_digit(char c) {

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "capture/layout/layout.h"
+
 namespace ringcap {
 namespace {
+
+static_assert(kMaxNameLength + 1 == layout::kNameBytes);
 
 TEST(Names, letters_digits_dot_underscore_and_dash_make_a_name) {
   for (const char* name : {"a", "eth0", "0000-03-00.0", "A.b_c-9", "1234567890123456789012345678901"}) {
