@@ -2,6 +2,8 @@
 // The engine is trusted by its readers; check_state() (capture/ledger) has looked at the bounds once.
 #pragma once
 
+#include <ctime>
+
 #include "capture/base/fence.h"
 #include "capture/layout/layout.h"
 
@@ -48,16 +50,21 @@ class SequenceWrite {
   std::atomic<uint64_t>& sequence_;
 };
 
-// Calls `copy` until it ran between two equal even counts; false when it did not within `tries`
-// (a writer that died in the middle leaves the count odd for ever).
+// Calls `copy` until it ran between two equal even counts. A writer may be off its processor in the middle
+// of a write, so after a while the reader sleeps between its tries; false after about 200 ms: the writer
+// died in the middle, and the count stays odd for ever. Safe in a signal handler if `copy` is.
 template <typename Copy>
-bool read_sequenced(const std::atomic<uint64_t>& sequence, Copy copy, int tries = 100'000) {
-  for (int i = 0; i < tries; ++i) {
+bool read_sequenced(const std::atomic<uint64_t>& sequence, Copy copy) {
+  constexpr int kSpins = 10'000, kSleeps = 2'000;
+  for (int i = 0; i < kSpins + kSleeps; ++i) {
     const uint64_t before = sequence.load(std::memory_order_acquire);
-    if ((before & 1) != 0) continue;
-    copy();
-    acquire_fence();
-    if (sequence.load(std::memory_order_relaxed) == before) return true;
+    if ((before & 1) == 0) {
+      copy();
+      acquire_fence();
+      if (sequence.load(std::memory_order_relaxed) == before) return true;
+    }
+    constexpr timespec kPause{0, 100'000};
+    if (i >= kSpins) ::nanosleep(&kPause, nullptr);
   }
   copy();
   return false;

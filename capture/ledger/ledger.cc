@@ -244,13 +244,18 @@ Result<const layout::Header*> check_state(std::span<const std::byte> state) {
   return header;
 }
 
+// The worker's own counters in one reading, each taker's in another: a round of the worker may be shorter
+// than copying 257 blocks, and every sum is within one of them.
 void read_worker(const layout::Header& header, uint32_t index, Worker& worker) {
   const auto& from = entry<layout::WorkerEntry>(header, header.workers, index);
-  worker.torn = !layout::read_sequenced(from.sequence, [&] {
-    copy_worker(from, worker);
-    for (uint32_t slot = 0; slot < worker.takers.size(); ++slot)
-      worker.takers[slot] = copy_taker(layout::taker_block(header, from, slot));
-  });
+  worker.torn = !layout::read_sequenced(from.sequence, [&] { copy_worker(from, worker); });
+  for (uint32_t slot = 0; slot < worker.takers.size(); ++slot) {
+    const auto& block = layout::taker_block(header, from, slot);
+    if (worker.torn)
+      worker.takers[slot] = copy_taker(block);
+    else
+      worker.torn = !layout::read_sequenced(from.sequence, [&] { worker.takers[slot] = copy_taker(block); });
+  }
 }
 
 Taker read_taker(const layout::Header& header, uint32_t slot) {

@@ -99,8 +99,8 @@ struct Check {
 // Checks that `state` is a state memory of a major version that we read, with all its tables inside.
 Result<const layout::Header*> check_state(std::span<const std::byte> state);
 
-// Copies one worker's counters, consistently. Safe in a signal handler when `worker.takers` has its
-// size already. `slots`: how many taker blocks to copy.
+// Copies one worker's counters; those of one sum always belong together. Safe in a signal handler when
+// `worker.takers` has its size already. `slots`: how many taker blocks to copy.
 void read_worker(const layout::Header& header, uint32_t index, Worker& worker);
 // One consumer's counters over all workers; safe in a signal handler.
 Taker read_taker(const layout::Header& header, uint32_t slot);

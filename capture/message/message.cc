@@ -145,9 +145,10 @@ Result<Header> parse_header(std::span<const std::byte> packet) {
   if (header.major != layout::kMajor)
     return fail(
         Code::kVersion,
-        fmt::format("the other side speaks version {} of the shared memory's layout, this side {}: the {} "
-                    "side is older",
-                    header.major, layout::kMajor, header.major < layout::kMajor ? "other" : "this"),
+        fmt::format("the other side speaks version {} of the shared memory's layout, this side {}: {} "
+                    "is older",
+                    header.major, layout::kMajor,
+                    header.major < layout::kMajor ? "the other side" : "this side"),
         "bring both to the same version of ringcap");
   if (header.bytes != packet.size())
     return fail(Code::kUsage,
