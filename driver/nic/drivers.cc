@@ -1,0 +1,54 @@
+#include "driver/nic/drivers.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "driver/e1000/port.h"
+
+namespace ringcap {
+namespace {
+
+constexpr uint32_t kVendorId = 0x00, kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.2.1
+
+constexpr NicDriver kDrivers[] = {
+    {0x8086, 0x10d3, "e1000e", "Intel 82574L", e1000::E1000Port::open},
+};
+
+Error unknown(const std::string& address, uint32_t vendor, uint32_t device) {
+  std::string known;
+  for (const NicDriver& driver : kDrivers) {
+    known += fmt::format("{}{} ({:04x}:{:04x})", known.empty() ? "" : ", ", driver.name, driver.vendor,
+                         driver.device);
+  }
+  return {
+      Code::kNotFound,
+      fmt::format("{} is {:04x}:{:04x}, which no driver of ringcap's knows", address, vendor, device),
+      fmt::format(
+          "supported: {}; a NIC of another kind can be captured through its kernel driver: packet:INTERFACE",
+          known)};
+}
+
+}  // namespace
+
+std::span<const NicDriver> nic_drivers() { return kDrivers; }
+
+const NicDriver* find_nic_driver(uint32_t vendor, uint32_t device) {
+  for (const NicDriver& driver : kDrivers) {
+    if (driver.vendor == vendor && driver.device == device) return &driver;
+  }
+  return nullptr;
+}
+
+Result<std::unique_ptr<Port>> open_nic(std::unique_ptr<pci::Function> function,
+                                       const pci::NicOptions& options) {
+  const Result<uint32_t> vendor = function->config_read(kVendorId, 2);
+  if (!vendor) return std::unexpected(vendor.error());
+  const Result<uint32_t> device = function->config_read(kDeviceId, 2);
+  if (!device) return std::unexpected(device.error());
+  const NicDriver* driver = find_nic_driver(*vendor, *device);
+  if (driver == nullptr) return std::unexpected(unknown(function->address(), *vendor, *device));
+  return driver->open(std::move(function), options);
+}
+
+}  // namespace ringcap

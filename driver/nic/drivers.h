@@ -1,0 +1,33 @@
+// Which driver goes with which NIC. A new family is a folder of its own and a line in drivers.cc.
+// Called by whoever opens a port (control thread, with privileges).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "capture/base/error.h"
+#include "capture/port/port.h"
+#include "driver/pci/function.h"
+#include "driver/pci/nic_options.h"
+
+namespace ringcap {
+
+struct NicDriver {
+  uint16_t vendor;
+  uint16_t device;
+  const char* driver;  // Port::driver()
+  const char* name;    // of the chip
+  Result<std::unique_ptr<Port>> (*open)(std::unique_ptr<pci::Function>, const pci::NicOptions&);
+};
+
+std::span<const NicDriver> nic_drivers();
+
+// The driver for these PCI ids, or nullptr.
+const NicDriver* find_nic_driver(uint32_t vendor, uint32_t device);
+
+// Opens the function with the driver for its PCI ids. The function is given back when the port is destroyed.
+Result<std::unique_ptr<Port>> open_nic(std::unique_ptr<pci::Function> function,
+                                       const pci::NicOptions& options);
+
+}  // namespace ringcap

@@ -1,0 +1,19 @@
+// What a NIC is opened with, whatever its family: the keys of a vfio: address (ringcap-ports(7)).
+#pragma once
+
+#include <cstdint>
+
+namespace ringcap::pci {
+
+inline constexpr int64_t kModerationAuto = -1;
+
+struct NicOptions {
+  uint32_t mtu = 1500;
+  uint32_t queues = 1;
+  uint32_t descriptors = 1024;              // of each receive queue
+  int64_t moderation_us = kModerationAuto;  // least time between two interrupts of a queue; 0: off
+  bool bad = false;                         // deliver frames with a bad CRC or length as well
+  bool transmit = false;                    // maps the arena a second time, for the device to read
+};
+
+}  // namespace ringcap::pci

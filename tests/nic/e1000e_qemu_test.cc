@@ -1,0 +1,377 @@
+// The e1000e driver against QEMU's 82574L.
+#include <poll.h>
+
+#include "tests/nic/nic_test.h"
+#include "tests/nic/qtest.h"
+
+namespace ringcap::nic {
+namespace {
+
+using Frames = std::vector<Frame>;
+using std::chrono::milliseconds;
+
+class E1000eInQemu : public testing::Test {
+ protected:
+  static constexpr uint32_t kSpareBuffers = 128;
+
+  void open(const pci::NicOptions& options, pci::Interrupt best = pci::Interrupt::kMsix) {
+    machine_ = std::make_shared<Machine>("e1000e");
+    auto function = std::make_unique<QtestFunction>(machine_, best);
+    const uint32_t buffers = options.descriptors + kSpareBuffers;
+    const uint32_t buffer_bytes = options.mtu > 1500 ? 16384 : 2048;
+    arena_bytes_ = uint64_t{buffers} * buffer_bytes;
+    std::byte* arena = function->allocate(arena_bytes_, 2 << 20);
+    auto port = open_nic(std::move(function), options);
+    ASSERT_TRUE(port) << port.error().message();
+    nic_ = std::make_unique<OpenPort>(std::move(*port), arena, arena_bytes_, buffers);
+  }
+  void run(const pci::NicOptions& options, pci::Interrupt best = pci::Interrupt::kMsix) {
+    open(options, best);
+    nic_->arm_and_start();
+  }
+  void TearDown() override {
+    if (nic_) nic_->port().stop();
+    nic_.reset();
+    if (machine_) {
+      EXPECT_EQ(machine_->complaints(), std::vector<std::string>());
+    }
+  }
+
+  // Sends all, takes all; the frames in the order of their arrival.
+  Frames through(const Frames& frames) {
+    Frames taken;
+    size_t sent = 0;
+    eventually(
+        [&] {
+          for (int i = 0; i < 16 && sent < frames.size() && machine_->send(frames[sent]); ++i) ++sent;
+          const Burst burst = nic_->take(taken);
+          EXPECT_EQ(burst.broken + burst.no_buffer + burst.copied, 0u);
+          return taken.size() >= frames.size();
+        },
+        milliseconds(60000));
+    return taken;
+  }
+  // The same, without keeping them: compared one by one.
+  void expect_through(uint32_t count, const std::function<uint32_t(uint32_t)>& length) {
+    uint32_t sent = 0, compared = 0;
+    const bool all = eventually(
+        [&] {
+          for (int i = 0; i < 16 && sent < count && machine_->send(make_frame(sent, length(sent))); ++i)
+            ++sent;
+          Frames taken;
+          nic_->take(taken);
+          for (const Frame& frame : taken) {
+            if (frame != make_frame(compared, length(compared)))
+              ADD_FAILURE() << "frame " << compared << " differs";
+            if (HasFailure()) return true;
+            ++compared;
+          }
+          return compared == count;
+        },
+        milliseconds(100000));
+    EXPECT_TRUE(all);
+    EXPECT_EQ(compared, count) << "of " << sent << " sent";
+  }
+
+  std::shared_ptr<Machine> machine_;
+  std::unique_ptr<OpenPort> nic_;
+  uint64_t arena_bytes_ = 0;
+};
+
+TEST_F(E1000eInQemu, is_found_by_its_id_and_says_what_it_is) {
+  open({});
+  EXPECT_EQ(nic_->port().driver(), "e1000e");
+  EXPECT_EQ(nic_->port().address(), "vfio:0000:00:04.0");
+  EXPECT_EQ(nic_->port().mtu(), 1500u);
+  EXPECT_EQ(nic_->port().receive_queues().size(), 1u);
+  EXPECT_EQ(nic_->queue().descriptors(), 1024u);
+}
+
+TEST_F(E1000eInQemu, has_link_after_start) {
+  run({});
+  EXPECT_TRUE(nic_->port().link().up);
+  EXPECT_TRUE(nic_->port().link().present);
+  EXPECT_EQ(nic_->port().link().mbps, 1000u);
+}
+
+TEST_F(E1000eInQemu, delivers_a_frame_byte_for_byte) {
+  run({});
+  const Frames sent{make_frame(1, 60), make_frame(2, 1514)};
+  EXPECT_EQ(through(sent), sent);
+}
+
+TEST_F(E1000eInQemu, delivers_frames_for_any_address) {
+  run({});
+  Frames sent;
+  for (const uint8_t first : {uint8_t{0x00}, uint8_t{0x01}, uint8_t{0x33}, uint8_t{0xff}, uint8_t{0x52}}) {
+    sent.push_back(make_frame(first, 64));
+    sent.back()[0] = first;
+  }
+  EXPECT_EQ(through(sent), sent);
+}
+
+TEST_F(E1000eInQemu, wraps_its_ring_100_times_in_order) {
+  run({.descriptors = 64});
+  expect_through(100 * 64 + 7, [](uint32_t i) { return 60 + i % 200; });
+}
+
+TEST_F(E1000eInQemu, delivers_all_lengths_from_60_to_9014_and_holds_them_in_one_buffer) {
+  run({.mtu = 9000, .descriptors = 256});
+  expect_through(9014 - 60 + 1, [](uint32_t i) { return 60 + i; });
+}
+
+TEST_F(E1000eInQemu, delivers_frames_of_9216_bytes) {
+  run({.mtu = 9202, .descriptors = 64});
+  const Frames sent{make_frame(1, 9216), make_frame(2, 9220), make_frame(3, 60)};
+  EXPECT_EQ(through(sent), sent);
+}
+
+TEST_F(E1000eInQemu, leaves_vlan_tags_in_the_frame) {
+  run({});
+  Frame tagged = make_frame(1, 1518), twice = make_frame(2, 200);
+  constexpr uint8_t kTag[] = {0x81, 0x00, 0x60, 0x2a};
+  std::memcpy(tagged.data() + 12, kTag, 4);
+  std::memcpy(twice.data() + 12, "\x88\xa8\x00\x07\x81\x00\x00\x08", 8);
+  const Frames sent{tagged, twice};
+  EXPECT_EQ(through(sent), sent);
+}
+
+TEST_F(E1000eInQemu, drops_what_is_longer_than_its_mtu_and_counts_it_as_bad) {
+  run({});
+  const Frames sent{make_frame(1, 60), make_frame(2, 1519), make_frame(3, 9000), make_frame(4, 61)};
+  EXPECT_EQ(through({sent[0], sent[3]}), (Frames{sent[0], sent[3]}));
+  for (const Frame& frame : sent) machine_->send(frame);
+  Frames taken;
+  EXPECT_TRUE(eventually([&] {
+    nic_->take(taken);
+    return taken.size() == 2;
+  }));
+  const QueueCounters counters = nic_->queue().counters();
+  EXPECT_EQ(counters.bad, 2u);
+  EXPECT_EQ(counters.received, 6u);
+  EXPECT_EQ(counters.missed, 0u);
+}
+
+TEST_F(E1000eInQemu, counts_in_64_bits_what_it_received) {
+  run({.descriptors = 64});
+  expect_through(300, [](uint32_t) { return 60; });
+  EXPECT_EQ(nic_->queue().counters().received, 300u);
+  expect_through(200, [](uint32_t) { return 1514; });
+  EXPECT_EQ(nic_->queue().counters().received, 500u);
+  EXPECT_EQ(nic_->queue().counters().received, 500u);  // reading cleared nothing of ours
+  nic_->port().stop();
+  EXPECT_EQ(nic_->queue().counters().received, 500u);
+}
+
+TEST_F(E1000eInQemu, without_free_buffers_counts_frames_and_stays_armed) {
+  run({.descriptors = 64});
+  std::vector<uint32_t> taken_away;
+  while (!nic_->free().empty()) taken_away.push_back(nic_->free().pop());
+  uint32_t sent = 0, no_buffer = 0;
+  Frames frames;
+  EXPECT_TRUE(eventually([&] {  // three rings full of frames that nobody has room for
+    for (int i = 0; i < 8 && sent < 192 && machine_->send(make_frame(sent, 100)); ++i) ++sent;
+    no_buffer += nic_->take(frames).no_buffer;
+    return no_buffer == 192;
+  }));
+  EXPECT_TRUE(frames.empty());
+  EXPECT_EQ(nic_->queue().held(), 64u);
+  for (uint32_t buffer : taken_away) nic_->free().push(buffer);
+  const Frames more{make_frame(1000, 64), make_frame(1001, 1000)};
+  EXPECT_EQ(through(more), more);
+}
+
+TEST_F(E1000eInQemu, returns_every_buffer_once_when_disarmed) {
+  run({.descriptors = 64});
+  through({make_frame(1, 60), make_frame(2, 60)});
+  nic_->port().stop();
+  nic_->queue().disarm(nic_->free());
+  EXPECT_EQ(nic_->queue().held(), 0u);
+  std::vector<bool> seen(64 + kSpareBuffers);
+  ASSERT_EQ(nic_->free().size(), seen.size());
+  while (!nic_->free().empty()) {
+    const uint32_t buffer = nic_->free().pop();
+    ASSERT_LT(buffer, seen.size());
+    EXPECT_FALSE(seen[buffer]) << buffer;
+    seen[buffer] = true;
+  }
+}
+
+TEST_F(E1000eInQemu, receives_again_after_stop_and_start_with_and_without_new_buffers) {
+  run({.descriptors = 64});
+  expect_through(100, [](uint32_t) { return 60; });
+  nic_->port().stop();
+  ASSERT_TRUE(nic_->port().start());  // goes on in the middle of its ring
+  expect_through(100, [](uint32_t) { return 70; });
+  nic_->port().stop();
+  nic_->queue().disarm(nic_->free());
+  nic_->arm_and_start();
+  expect_through(100, [](uint32_t) { return 80; });
+  EXPECT_EQ(nic_->queue().counters().received, 300u);
+}
+
+TEST_F(E1000eInQemu, does_not_receive_while_it_is_stopped) {
+  run({});
+  nic_->port().stop();
+  nic_->port().stop();
+  machine_->send(make_frame(1, 60));
+  Frames frames;
+  EXPECT_FALSE(eventually(
+      [&] {
+        nic_->take(frames);
+        return !frames.empty();
+      },
+      milliseconds(200)));
+}
+
+// ---- transmit ----------------------------------------------------------------------------------------
+
+class E1000eTransmitInQemu : public E1000eInQemu {
+ protected:
+  // Frames that lie in the arena, in spare buffers.
+  TransmitFrame place(const Frame& frame, uint32_t cookie) {
+    const uint32_t buffer = nic_->free().pop();
+    std::byte* data = nic_->region().buffer(buffer);
+    std::memcpy(data, frame.data(), frame.size());
+    nic_->free().push(buffer);
+    return {.data = data,
+            .arena_offset = uint64_t{buffer} * nic_->region().buffer_bytes,
+            .length = static_cast<uint32_t>(frame.size()),
+            .cookie = cookie};
+  }
+};
+
+TEST_F(E1000eInQemu, has_no_transmit_queue_unless_asked_for) {
+  open({});
+  EXPECT_EQ(nic_->port().transmit_queue(), nullptr);
+}
+
+TEST_F(E1000eTransmitInQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
+  run({.mtu = 9000, .descriptors = 64, .transmit = true});
+  TransmitQueue& queue = *nic_->port().transmit_queue();
+  constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
+  std::vector<uint32_t> cookies(64);
+  uint32_t completed = 0;
+  for (uint32_t length = kFirst; length <= kLast; length += kBurst) {
+    std::vector<TransmitFrame> burst;
+    Frames expected;
+    for (uint32_t i = 0; i < kBurst && length + i <= kLast; ++i) {
+      expected.push_back(make_frame(length + i, length + i));
+      const uint32_t buffer = i;  // the lowest are never popped: the free ones are used last in, first out
+      std::byte* data = nic_->region().buffer(buffer);
+      std::memcpy(data, expected.back().data(), expected.back().size());
+      burst.push_back({.data = data,
+                       .arena_offset = uint64_t{buffer} * nic_->region().buffer_bytes,
+                       .length = length + i,
+                       .cookie = length + i});
+    }
+    ASSERT_EQ(queue.transmit(burst), burst.size());
+    for (const Frame& frame : expected) {
+      const auto got = machine_->receive(milliseconds(5000));
+      ASSERT_TRUE(got) << frame.size();
+      ASSERT_TRUE(*got == frame) << frame.size();
+    }
+    ASSERT_TRUE(eventually([&] {
+      const uint32_t count = queue.completed(cookies);
+      for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], kFirst + completed++);
+      return completed == length - kFirst + burst.size();
+    }));
+  }
+}
+
+TEST_F(E1000eTransmitInQemu, takes_only_what_fits_and_goes_on_after_completions) {
+  run({.transmit = true});
+  TransmitQueue& queue = *nic_->port().transmit_queue();
+  std::vector<TransmitFrame> many(3000, place(make_frame(1, 60), 0));
+  for (uint32_t i = 0; i < many.size(); ++i) many[i].cookie = i;
+  std::vector<uint32_t> cookies(256);
+  uint32_t given = 0, completed = 0, arrived = 0;
+  EXPECT_TRUE(eventually([&] {
+    given += queue.transmit(std::span(many).subspan(given));
+    EXPECT_LE(given - completed, 1024u);
+    const uint32_t count = queue.completed(cookies);
+    for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], completed++);
+    while (machine_->receive(milliseconds(0))) ++arrived;
+    return completed == many.size() && arrived == many.size();
+  }));
+  EXPECT_EQ(arrived, many.size());
+}
+
+TEST_F(E1000eTransmitInQemu, completes_what_no_wire_could_carry_without_sending_it) {
+  run({.transmit = true});
+  TransmitQueue& queue = *nic_->port().transmit_queue();
+  const TransmitFrame good = place(make_frame(1, 60), 2);
+  TransmitFrame empty = good, huge = good;
+  empty.length = 0;
+  huge.length = 60000;
+  const std::vector<TransmitFrame> frames{empty, huge, good, empty};
+  ASSERT_EQ(queue.transmit(frames), 4u);
+  std::vector<uint32_t> cookies(8);
+  EXPECT_TRUE(eventually([&, done = 0u]() mutable { return (done += queue.completed(cookies)) == 4; }));
+  EXPECT_EQ(machine_->receive(milliseconds(5000)), make_frame(1, 60));
+  EXPECT_FALSE(machine_->receive(milliseconds(50)));
+}
+
+// ---- sleeping and link -------------------------------------------------------------------------------
+
+bool readable(int fd, milliseconds deadline) {
+  pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&ready, 1, static_cast<int>(deadline.count())) == 1;
+}
+
+class E1000eSleepInQemu : public E1000eInQemu, public testing::WithParamInterface<pci::Interrupt> {};
+
+TEST_P(E1000eSleepInQemu, wakes_for_each_frame_and_never_misses_one) {
+  run({.descriptors = 64}, GetParam());
+  ReceiveQueue& queue = nic_->queue();
+  for (uint32_t i = 0; i < 200; ++i) {
+    Frames frames;
+    if (i % 2 == 0) machine_->send(make_frame(i, 60));  // before, or while it falls asleep
+    queue.enable_wake();
+    if (i % 2 == 1) machine_->send(make_frame(i, 60));
+    if (nic_->take(frames).frames == 0) {
+      ASSERT_TRUE(readable(queue.wait_fd(), milliseconds(5000))) << "lost wake-up at frame " << i;
+    }
+    queue.disable_wake();
+    ASSERT_TRUE(eventually([&] {
+      nic_->take(frames);
+      return frames.size() == 1;
+    }));
+    EXPECT_EQ(frames[0], make_frame(i, 60));
+  }
+}
+
+TEST_P(E1000eSleepInQemu, sleeps_on_when_nothing_comes_and_while_it_is_awake) {
+  run({.descriptors = 64}, GetParam());
+  ReceiveQueue& queue = nic_->queue();
+  through({make_frame(1, 60)});
+  EXPECT_FALSE(readable(queue.wait_fd(), milliseconds(50)));  // masked: polling costs no interrupts
+  queue.enable_wake();
+  EXPECT_FALSE(readable(queue.wait_fd(), milliseconds(100)));  // what was taken does not wake
+  queue.disable_wake();
+}
+
+TEST_P(E1000eSleepInQemu, reports_link_changes_by_an_event) {
+  run({.descriptors = 64}, GetParam());
+  Port& port = nic_->port();
+  port.handle_event();
+  for (const bool up : {false, true, false}) {
+    machine_->set_link(up);
+    EXPECT_TRUE(eventually([&] {  // with one vector for all it is the sleeping worker who is told
+      nic_->queue().enable_wake();
+      readable(nic_->queue().wait_fd(), milliseconds(20));
+      nic_->queue().disable_wake();
+      if (!readable(port.event_fd(), milliseconds(0))) return false;
+      port.handle_event();
+      return port.link().up == up;
+    })) << up;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Interrupts, E1000eSleepInQemu,
+                         testing::Values(pci::Interrupt::kMsix, pci::Interrupt::kMsi), [](const auto& test) {
+                           return test.param == pci::Interrupt::kMsix ? "msix" : "msi";
+                         });
+
+}  // namespace
+}  // namespace ringcap::nic

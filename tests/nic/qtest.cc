@@ -1,0 +1,369 @@
+#include "tests/nic/qtest.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <stdexcept>
+
+namespace ringcap::nic {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr uint32_t kSlot = 4;  // the NIC's device number
+constexpr uint64_t kBarBase = 0xe000'0000, kBarStride = 1 << 20;
+constexpr milliseconds kStartDeadline{20000}, kAnswerDeadline{20000};
+constexpr uint32_t kCommand = 0x04, kCommandMemory = 2, kCommandBusMaster = 4, kCapabilities = 0x34;
+constexpr uint32_t kMsi = 0x05, kMsix = 0x11;
+
+std::string qemu_path() {
+  const char* given = std::getenv("RINGCAP_QEMU");
+  return given != nullptr && *given ? given : RINGCAP_SOURCE_DIR "/tests/vm/qemu";
+}
+
+sockaddr_un socket_address(const std::filesystem::path& path) {
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  return address;
+}
+
+bool connect_to(const Fd& socket, const std::filesystem::path& path) {
+  const sockaddr_un address = socket_address(path);
+  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+}
+
+// One line from a stream socket; what follows it stays in `input`.
+std::string read_line(const Fd& socket, std::string& input) {
+  while (true) {
+    if (const size_t end = input.find('\n'); end != std::string::npos) {
+      std::string line = input.substr(0, end);
+      input.erase(0, end + 1);
+      return line;
+    }
+    pollfd ready{.fd = socket.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&ready, 1, static_cast<int>(kAnswerDeadline.count())) != 1)
+      throw std::runtime_error("QEMU does not answer");
+    char buffer[4096];
+    const ssize_t got = ::read(socket.get(), buffer, sizeof(buffer));
+    if (got <= 0) throw std::runtime_error("QEMU closed its socket");
+    input.append(buffer, static_cast<size_t>(got));
+  }
+}
+
+void write_all(const Fd& socket, const std::string& text) {
+  if (::send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(text.size())) {
+    throw std::runtime_error("cannot write to QEMU");
+  }
+}
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+// ---- the machine ---------------------------------------------------------------------------------
+
+Machine::Machine(const std::string& device) {
+  std::string name = (std::filesystem::temp_directory_path() / "ringcap-nic-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make a directory for QEMU");
+  folder_ = name;
+  try {
+    start(device);
+    connect_all();
+  } catch (...) {
+    this->~Machine();
+    throw;
+  }
+}
+
+Machine::~Machine() {
+  if (pid_ > 0) {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void Machine::start(const std::string& device) {
+  std::ofstream(folder_ / "halt.rom") << std::string(64 << 10, '\xf4');  // HLT, wherever it begins
+  const Fd memory(::open((folder_ / "memory").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (::ftruncate(memory.get(), kMemoryBytes) != 0)
+    throw std::runtime_error("cannot make the machine's memory");
+  memory_ =
+      std::move(Mapping::map(memory.get(), kMemoryBytes, Mapping::Access::kReadWrite, "memory").value());
+  // QEMU sends to this one, so it must be there first.
+  wire_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un outside = socket_address(folder_ / "outside");
+  if (::bind(wire_.get(), reinterpret_cast<const sockaddr*>(&outside), sizeof(outside)) != 0) {
+    throw std::runtime_error("cannot bind the wire's end");
+  }
+  const std::string in = folder_.string();
+  const std::vector<std::string> words = {
+      qemu_path(),
+      "-display",
+      "none",
+      "-nodefaults",
+      "-no-user-config",
+      "-bios",
+      in + "/halt.rom",
+      "-machine",
+      "q35,accel=tcg,memory-backend=mem",
+      "-m",
+      fmt::format("{}M", kMemoryBytes >> 20),
+      "-object",
+      fmt::format("memory-backend-file,id=mem,size={},mem-path={}/memory,share=on", kMemoryBytes, in),
+      "-qtest",
+      "unix:" + in + "/qtest,server=on,wait=off",
+      "-qtest-log",
+      "none",
+      "-qmp",
+      "unix:" + in + "/qmp,server=on,wait=off",
+      "-netdev",
+      fmt::format(
+          "dgram,id=net0,local.type=unix,local.path={0}/inside,remote.type=unix,remote.path={0}/outside", in),
+      "-device",
+      fmt::format("{},id=nic0,netdev=net0,addr={},mac=52:54:00:12:34:56,romfile=", device, kSlot),
+      "-d",
+      "guest_errors,unimp,trace:e1000e_wrn*",
+      "-D",
+      in + "/log"};
+  std::vector<char*> arguments;
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  const Fd errors(::open((folder_ / "stderr").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  const pid_t parent = ::getpid();
+  pid_ = ::fork();
+  if (pid_ != 0) return;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(1);
+  ::dup2(errors.get(), 1);
+  ::dup2(errors.get(), 2);
+  ::execv(arguments[0], arguments.data());
+  ::_exit(127);
+}
+
+void Machine::connect_all() {
+  qtest_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  qmp_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto end = steady_clock::now() + kStartDeadline;
+  for (const auto& [socket, name] : {std::pair{&qtest_, "qtest"}, {&qmp_, "qmp"}, {&wire_, "inside"}}) {
+    while (!connect_to(*socket, folder_ / name)) {
+      check_alive();
+      if (steady_clock::now() > end)
+        throw std::runtime_error(fmt::format("QEMU does not open its socket {}", name));
+      ::usleep(1000);
+    }
+  }
+  read_line(qmp_, qmp_input_);  // its greeting
+  qmp("qmp_capabilities");
+}
+
+void Machine::check_alive() {
+  if (::waitpid(pid_, nullptr, WNOHANG) != pid_) return;
+  pid_ = -1;
+  throw std::runtime_error(fmt::format("{} ended: {}", qemu_path(), text_of(folder_ / "stderr")));
+}
+
+// The answer without its "OK". Lines about interrupt lines come in between; nobody asked for them.
+std::string Machine::command(const std::string& line) {
+  const std::scoped_lock lock(mutex_);
+  write_all(qtest_, line + "\n");
+  while (true) {
+    const std::string answer = read_line(qtest_, qtest_input_);
+    if (answer.starts_with("IRQ")) continue;
+    if (!answer.starts_with("OK"))
+      throw std::runtime_error(fmt::format("QEMU answers '{}' to '{}'", answer, line));
+    return answer.size() > 3 ? answer.substr(3) : "";
+  }
+}
+
+uint32_t Machine::readl(uint64_t address) {
+  return static_cast<uint32_t>(std::stoull(command(fmt::format("readl {:#x}", address)), nullptr, 16));
+}
+void Machine::writel(uint64_t address, uint32_t value) {
+  command(fmt::format("writel {:#x} {:#x}", address, value));
+}
+
+uint32_t Machine::config_readl(uint32_t offset) {
+  command(fmt::format("outl 0xcf8 {:#x}", 0x8000'0000 | kSlot << 11 | offset));
+  return static_cast<uint32_t>(std::stoull(command("inl 0xcfc"), nullptr, 16));
+}
+void Machine::config_writel(uint32_t offset, uint32_t value) {
+  command(fmt::format("outl 0xcf8 {:#x}", 0x8000'0000 | kSlot << 11 | offset));
+  command(fmt::format("outl 0xcfc {:#x}", value));
+}
+
+nlohmann::json Machine::qmp(const std::string& name, const nlohmann::json& arguments) {
+  write_all(qmp_, nlohmann::json{{"execute", name}, {"arguments", arguments}}.dump() + "\n");
+  while (true) {
+    const nlohmann::json answer = nlohmann::json::parse(read_line(qmp_, qmp_input_));
+    if (answer.contains("error")) throw std::runtime_error(answer.dump());
+    if (answer.contains("return")) return answer["return"];
+  }
+}
+
+bool Machine::send(const Frame& frame) {
+  return ::send(wire_.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL) ==
+         static_cast<ssize_t>(frame.size());
+}
+
+std::optional<Frame> Machine::receive(milliseconds deadline) {
+  pollfd ready{.fd = wire_.get(), .events = POLLIN, .revents = 0};
+  if (::poll(&ready, 1, static_cast<int>(deadline.count())) != 1) return std::nullopt;
+  Frame frame(65536);
+  const ssize_t got = ::recv(wire_.get(), frame.data(), frame.size(), MSG_DONTWAIT);
+  if (got < 0) return std::nullopt;
+  frame.resize(static_cast<size_t>(got));
+  return frame;
+}
+
+std::vector<std::string> Machine::complaints() const {
+  std::vector<std::string> lines;
+  std::ifstream file(folder_ / "log");
+  for (std::string line; std::getline(file, line);) {
+    if (line.find("_trivial") == std::string::npos) lines.push_back(line);
+  }
+  return lines;
+}
+
+// ---- the function --------------------------------------------------------------------------------
+
+namespace {
+
+class QtestBar final : public pci::Bar {
+ public:
+  QtestBar(std::shared_ptr<Machine> machine, uint64_t base, uint64_t bytes)
+      : machine_(std::move(machine)), base_(base), bytes_(bytes) {}
+  uint32_t read32(uint32_t offset) override { return machine_->readl(base_ + offset); }
+  void write32(uint32_t offset, uint32_t value) override { machine_->writel(base_ + offset, value); }
+  uint64_t bytes() const override { return bytes_; }
+
+ private:
+  std::shared_ptr<Machine> machine_;
+  uint64_t base_, bytes_;
+};
+
+uint64_t bar_base(uint32_t index) { return kBarBase + index * kBarStride; }
+uint32_t bar_register(uint32_t index) { return 0x10 + 4 * index; }
+
+}  // namespace
+
+QtestFunction::QtestFunction(std::shared_ptr<Machine> machine, pci::Interrupt best)
+    : machine_(std::move(machine)), best_(best) {
+  for (const uint32_t index : {0u, 3u})
+    machine_->config_writel(bar_register(index), static_cast<uint32_t>(bar_base(index)));
+  machine_->config_writel(kCommand, kCommandMemory);
+  doorbells_ = reinterpret_cast<uint32_t*>(allocate(4096, 4096));
+}
+
+QtestFunction::~QtestFunction() = default;
+
+std::byte* QtestFunction::allocate(uint64_t bytes, uint64_t alignment) {
+  used_ = (used_ + alignment - 1) / alignment * alignment;
+  std::byte* data = machine_->memory() + used_;
+  used_ += bytes;
+  if (used_ > Machine::kMemoryBytes) throw std::runtime_error("the machine's memory is full");
+  return data;
+}
+
+Result<uint32_t> QtestFunction::config_read(uint32_t offset, uint32_t bytes) {
+  const uint32_t word = machine_->config_readl(offset & ~3u) >> (8 * (offset & 3));
+  return bytes == 4 ? word : word & ((1u << (8 * bytes)) - 1);
+}
+
+Result<void> QtestFunction::config_write(uint32_t offset, uint32_t bytes, uint32_t value) {
+  const uint32_t shift = 8 * (offset & 3), mask = (bytes == 4 ? ~0u : (1u << (8 * bytes)) - 1) << shift;
+  machine_->config_writel(offset & ~3u,
+                          (machine_->config_readl(offset & ~3u) & ~mask) | (value << shift & mask));
+  return {};
+}
+
+Result<std::unique_ptr<pci::Bar>> QtestFunction::bar(uint32_t index) {
+  return std::make_unique<QtestBar>(machine_, bar_base(index), 128 << 10);
+}
+
+Result<pci::Iova> QtestFunction::dma_map(std::byte* data, uint64_t bytes, pci::DmaAccess) {
+  if (data < machine_->memory() || data + bytes > machine_->memory() + Machine::kMemoryBytes) {
+    return fail(Code::kUsage, "only the machine's own memory can be reached by its NIC");
+  }
+  return pci::Iova{static_cast<uint64_t>(data - machine_->memory())};
+}
+
+Result<pci::Function::DmaMemory> QtestFunction::dma_allocate(uint64_t bytes) {
+  std::byte* data = allocate(bytes, 4096);
+  std::memset(data, 0, bytes);
+  return DmaMemory{data, pci::Iova{static_cast<uint64_t>(data - machine_->memory())}, bytes};
+}
+
+Result<void> QtestFunction::set_bus_master(bool on) {
+  machine_->config_writel(kCommand, kCommandMemory | (on ? kCommandBusMaster : 0));
+  return {};
+}
+
+uint32_t QtestFunction::find_capability(uint32_t id) {
+  uint32_t at = *config_read(kCapabilities, 1);
+  while (at != 0 && *config_read(at, 1) != id) at = *config_read(at + 1, 1);
+  return at;
+}
+
+// The message's address is memory: an interrupt is a word that appears there.
+Result<pci::Interrupt> QtestFunction::enable_interrupts(uint32_t vectors) {
+  vectors_ = best_ == pci::Interrupt::kMsix ? std::min(vectors, kVectors) : 1;
+  const uint64_t doorbells =
+      static_cast<uint64_t>(reinterpret_cast<std::byte*>(doorbells_) - machine_->memory());
+  for (uint32_t vector = 0; vector < vectors_; ++vector)
+    eventfds_[vector] = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (best_ == pci::Interrupt::kMsix) {
+    for (uint32_t vector = 0; vector < vectors_; ++vector) {
+      const uint64_t entry = bar_base(3) + 16 * vector;
+      machine_->writel(entry, static_cast<uint32_t>(doorbells + 4 * vector));
+      machine_->writel(entry + 4, 0);
+      machine_->writel(entry + 8, 1);
+      machine_->writel(entry + 12, 0);  // not masked
+    }
+    const uint32_t at = find_capability(kMsix);
+    static_cast<void>(config_write(at + 2, 2, 1u << 15));
+  } else {
+    const uint32_t at = find_capability(kMsi);
+    static_cast<void>(config_write(at + 4, 4, static_cast<uint32_t>(doorbells)));
+    static_cast<void>(config_write(at + 8, 4, 0));
+    static_cast<void>(config_write(at + 12, 2, 1));  // 64-bit layout
+    static_cast<void>(config_write(at + 2, 2, *config_read(at + 2, 2) | 1));
+  }
+  watcher_ = std::jthread([this](const std::stop_token& stop) { watch(stop); });
+  return best_;
+}
+
+// Stands for the kernel: turns messages into eventfds.
+void QtestFunction::watch(const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    for (uint32_t vector = 0; vector < vectors_; ++vector) {
+      if (std::atomic_ref(doorbells_[vector]).exchange(0) != 0) ::eventfd_write(eventfds_[vector].get(), 1);
+    }
+    ::usleep(100);
+  }
+}
+
+bool QtestFunction::consume_interrupt(uint32_t vector) {
+  eventfd_t count = 0;
+  return vector < vectors_ && ::eventfd_read(eventfds_[vector].get(), &count) == 0;
+}
+
+}  // namespace ringcap::nic
