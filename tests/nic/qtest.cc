@@ -25,7 +25,7 @@ using std::chrono::steady_clock;
 
 constexpr uint32_t kSlot = 4;  // the NIC's device number
 constexpr uint64_t kBarBase = 0xe000'0000, kBarStride = 1 << 20;
-constexpr milliseconds kStartDeadline{20000}, kAnswerDeadline{20000};
+constexpr milliseconds kStartDeadline{60000}, kAnswerDeadline{60000};
 constexpr uint32_t kCommand = 0x04, kCommandMemory = 2, kCommandBusMaster = 4, kCapabilities = 0x34;
 constexpr uint32_t kMsi = 0x05, kMsix = 0x11;
 
@@ -86,12 +86,14 @@ Machine::Machine(const std::string& device) {
     start(device);
     connect_all();
   } catch (...) {
-    this->~Machine();
+    end();
     throw;
   }
 }
 
-Machine::~Machine() {
+Machine::~Machine() { end(); }
+
+void Machine::end() {
   if (pid_ > 0) {
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);

@@ -57,6 +57,7 @@ class Machine {
  private:
   void start(const std::string& device);
   void connect_all();
+  void end();
   void check_alive();
   std::string command(const std::string& line);
 
