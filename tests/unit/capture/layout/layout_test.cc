@@ -1,0 +1,120 @@
+// docs/layout.md against capture/layout/layout.h: every row of its tables, and no row too few.
+#include "capture/layout/layout.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+#include <regex>
+#include <string>
+
+namespace ringcap::layout {
+namespace {
+
+struct Field {
+  size_t offset;
+  size_t bytes;
+  bool operator==(const Field&) const = default;
+};
+using Fields = std::map<std::string, Field>;
+
+// The rows of the section "## NAME (...)" in docs/layout.md, and the bytes that its title says.
+struct Section {
+  size_t bytes = 0;
+  Fields fields;
+};
+
+Section read_section(const std::string& name) {
+  std::ifstream file(RINGCAP_SOURCE_DIR "/docs/layout.md");
+  const std::regex title("## (\\w+) \\((\\d+) bytes.*"), row("\\| (\\d+) \\| (\\d+) \\| (\\w+) \\|");
+  Section section;
+  bool inside = false;
+  std::smatch match;
+  for (std::string line; std::getline(file, line);) {
+    if (std::regex_match(line, match, title)) {
+      inside = match[1] == name;
+      if (inside) section.bytes = std::stoul(match[2]);
+    } else if (inside && std::regex_match(line, match, row)) {
+      section.fields[match[3]] = {std::stoul(match[1]), std::stoul(match[2])};
+    }
+  }
+  return section;
+}
+
+#define FIELD(type, name)                               \
+  {                                                     \
+    #name, { offsetof(type, name), sizeof(type::name) } \
+  }
+
+TEST(Layout, the_descriptor_is_as_documented) {
+  const auto section = read_section("Descriptor");
+  EXPECT_EQ(section.bytes, sizeof(Descriptor));
+  EXPECT_EQ(section.fields,
+            (Fields{FIELD(Descriptor, timestamp_ns), FIELD(Descriptor, location), FIELD(Descriptor, length),
+                    FIELD(Descriptor, hash), FIELD(Descriptor, captured), FIELD(Descriptor, flags),
+                    FIELD(Descriptor, l3_half), FIELD(Descriptor, l4_half), FIELD(Descriptor, source),
+                    FIELD(Descriptor, reserved)}));
+}
+
+TEST(Layout, ring_lines_and_control_lines_are_as_documented) {
+  EXPECT_EQ(read_section("RingLine").bytes, sizeof(RingLine));
+  EXPECT_EQ(read_section("RingLine").fields, (Fields{FIELD(RingLine, head)}));
+  EXPECT_EQ(read_section("ControlLine").bytes, sizeof(ControlLine));
+  EXPECT_EQ(read_section("ControlLine").fields,
+            (Fields{FIELD(ControlLine, cursor), FIELD(ControlLine, wake_at), FIELD(ControlLine, late),
+                    FIELD(ControlLine, not_matched)}));
+}
+
+TEST(Layout, the_header_is_as_documented) {
+  const auto section = read_section("Header");
+  EXPECT_EQ(section.bytes, sizeof(Header));
+  EXPECT_EQ(section.fields,
+            (Fields{FIELD(Header, magic),        FIELD(Header, major),       FIELD(Header, minor),
+                    FIELD(Header, header_bytes), FIELD(Header, state_bytes), FIELD(Header, arena_bytes),
+                    FIELD(Header, page_bytes),   FIELD(Header, started_ns),  FIELD(Header, pid),
+                    FIELD(Header, memory),       FIELD(Header, clock),       FIELD(Header, name),
+                    FIELD(Header, version),      FIELD(Header, ports),       FIELD(Header, sources),
+                    FIELD(Header, workers),      FIELD(Header, takers),      FIELD(Header, consumers),
+                    FIELD(Header, regions),      FIELD(Header, state),       FIELD(Header, departed)}));
+}
+
+TEST(Layout, a_takers_block_is_as_documented) {
+  const auto section = read_section("TakerBlock");
+  EXPECT_EQ(section.bytes, sizeof(TakerBlock));
+  EXPECT_EQ(
+      section.fields,
+      (Fields{FIELD(TakerBlock, considered), FIELD(TakerBlock, not_matched), FIELD(TakerBlock, offered),
+              FIELD(TakerBlock, published), FIELD(TakerBlock, dropped), FIELD(TakerBlock, released),
+              FIELD(TakerBlock, in_ring), FIELD(TakerBlock, reclaiming), FIELD(TakerBlock, reclaimed)}));
+}
+
+TEST(Layout, flags_are_as_documented) {
+  std::ifstream file(RINGCAP_SOURCE_DIR "/docs/layout.md");
+  const std::regex row("\\| ([A-Za-z ]+) \\| (\\d+) \\|");
+  std::map<std::string, int> flags;
+  std::smatch match;
+  for (std::string line; std::getline(file, line);)
+    if (std::regex_match(line, match, row)) flags[match[1]] = std::stoi(match[2]);
+  EXPECT_EQ(flags, (std::map<std::string, int>{{"outgoing", kOutgoing},
+                                               {"truncated", kTruncated},
+                                               {"bad CRC", kBadCrc},
+                                               {"bad length", kBadLength},
+                                               {"fragment", kFragment},
+                                               {"first fragment", kFirstFragment},
+                                               {"VLAN", kVlan},
+                                               {"tunnel", kTunnel},
+                                               {"hash valid", kHashValid},
+                                               {"adapter time", kAdapterTime},
+                                               {"copied", kCopied}}));
+}
+
+TEST(Layout, a_location_holds_offset_region_and_loss) {
+  Descriptor d{};
+  d.location = location((uint64_t{1} << 40) - 64, 255) | uint64_t{65535} << 48;
+  EXPECT_EQ(frame_offset(d), (uint64_t{1} << 40) - 64);
+  EXPECT_EQ(region(d), 255);
+  EXPECT_EQ(lost_before(d), 65535);
+}
+
+}  // namespace
+}  // namespace ringcap::layout
