@@ -306,7 +306,7 @@ void Control::publish_plan() {
   previous_plan_ = std::move(plan_);
   plan_ = std::move(plan);
   plan_dirty_ = false;
-  for (Worker* worker : setup_.workers) worker->publish(plan_.get());
+  for (Worker* worker : setup_.workers) worker->go_by(plan_.get());
 }
 
 void Control::answer_joined() {

@@ -127,7 +127,7 @@ uint32_t Worker::round() {
 }
 
 void Worker::look_at_plan() {
-  const Plan* plan = plan_.load(std::memory_order_acquire);  // pairs with publish()
+  const Plan* plan = plan_.load(std::memory_order_acquire);  // pairs with go_by()
   if (plan == current_plan_) return;
   const auto& next = plan->takers[setup_.number];
   for (TakerRing* old : takers_)
@@ -222,6 +222,8 @@ void Worker::complete_frames(const WorkerQueue& q, uint32_t count) {
 
 void Worker::offer_all(uint32_t count) {
   if (count == 0) return;
+  if (takers_.size() == 1 && takers_.front()->filter == nullptr)
+    return offer_to_sole(*takers_.front(), count);
   Matches wanted = 0;
   const Matches all = count == 64 ? ~Matches{0} : (Matches{1} << count) - 1;
   for (TakerRing* ring : takers_) {
@@ -231,12 +233,32 @@ void Worker::offer_all(uint32_t count) {
     ring->counts.considered += count;
     ring->counts.not_matched += count - static_cast<uint32_t>(std::popcount(matches));
     ring->touched = true;
-    if (matches != 0) publish_frames(*ring, matches, count);
+    if (matches == all)
+      publish_all(*ring, count);
+    else if (matches != 0)
+      publish_some(*ring, matches, count);
   }
   const auto wanted_count = static_cast<uint32_t>(std::popcount(wanted));
   wanted_ += wanted_count;
   unwanted_ += count - wanted_count;
   free_unreferenced(count);
+}
+
+// The common case, one consumer that wants everything: each frame has one reference or none.
+void Worker::offer_to_sole(TakerRing& ring, uint32_t count) {
+  if (ring.leaving) {
+    unwanted_ += count;
+    return free_unreferenced(count);
+  }
+  ring.counts.considered += count;
+  ring.touched = true;
+  wanted_ += count;
+  const uint32_t fit = room_for(ring, count);
+  copy_descriptors(ring, fit);
+  for (uint32_t i = 0; i < fit; ++i) references_[frames_[i].buffer] = 1;
+  for (uint32_t i = fit; i < count; ++i) free_.push(frames_[i].buffer);
+  referenced_ += fit;
+  publish(ring, fit, count);
 }
 
 Worker::Matches Worker::match(const TakerRing& ring, uint32_t count) const {
@@ -249,37 +271,63 @@ Worker::Matches Worker::match(const TakerRing& ring, uint32_t count) const {
   return matches;
 }
 
-// Copies the descriptors of the wanted frames into the ring, as many as fit, and publishes them at once.
-uint32_t Worker::publish_frames(TakerRing& ring, Matches wanted, uint32_t count) {
-  const auto offered = static_cast<uint32_t>(std::popcount(wanted));
+// How many of `offered` frames the ring takes; looks at its cursor when it is short of room.
+uint32_t Worker::room_for(TakerRing& ring, uint32_t offered) {
   if (ring.room() < offered) look(ring);
-  const auto fit = ring.leaving ? 0 : static_cast<uint32_t>(std::min<uint64_t>(ring.room(), offered));
-  uint64_t head = ring.head;
-  uint32_t done = 0;
-  for (uint32_t i = 0; i < count && done < fit; ++i) {
+  return ring.leaving ? 0 : static_cast<uint32_t>(std::min<uint64_t>(ring.room(), offered));
+}
+
+// The first `count` frames' descriptors into the slots that follow the head; not yet published.
+void Worker::copy_descriptors(TakerRing& ring, uint32_t count) {
+  const uint64_t first = ring.head & ring.mask;
+  const auto until_wrap = static_cast<uint32_t>(std::min<uint64_t>(count, ring.size() - first));
+  const auto copy = [&](uint64_t slot, uint32_t from, uint32_t until) {
+    for (uint32_t i = from; i < until; ++i, ++slot) {
+      std::memcpy(&ring.slots[slot], &frames_[i], sizeof(layout::Descriptor));
+      ring.buffers[slot] = frames_[i].buffer;
+    }
+  };
+  copy(first, 0, until_wrap);
+  copy(0, until_wrap, count);
+}
+
+void Worker::publish_all(TakerRing& ring, uint32_t count) {
+  const uint32_t fit = room_for(ring, count);
+  copy_descriptors(ring, fit);
+  for (uint32_t i = 0; i < fit; ++i) ++references_[frames_[i].buffer];
+  publish(ring, fit, count);
+}
+
+void Worker::publish_some(TakerRing& ring, Matches wanted, uint32_t count) {
+  const auto offered = static_cast<uint32_t>(std::popcount(wanted));
+  const uint32_t fit = room_for(ring, offered);
+  uint64_t position = ring.head;
+  for (uint32_t i = 0, done = 0; i < count && done < fit; ++i) {
     if ((wanted >> i & 1) == 0) continue;
-    const Frame& frame = frames_[i];
-    const uint64_t slot = head++ & ring.mask;
-    std::memcpy(&ring.slots[slot], &frame, sizeof(layout::Descriptor));
-    ring.buffers[slot] = frame.buffer;
-    ++references_[frame.buffer];
+    const uint64_t slot = position++ & ring.mask;
+    std::memcpy(&ring.slots[slot], &frames_[i], sizeof(layout::Descriptor));
+    ring.buffers[slot] = frames_[i].buffer;
+    ++references_[frames_[i].buffer];
     ++done;
   }
-  if (done != 0 && ring.lost != 0) {
+  publish(ring, fit, offered);
+}
+
+// Makes `fit` frames visible that were copied behind the head; the rest of `offered` is lost for this taker.
+void Worker::publish(TakerRing& ring, uint32_t fit, uint32_t offered) {
+  if (fit != 0 && ring.lost != 0) {
     ring.slots[ring.head & ring.mask].location |= uint64_t{std::min<uint32_t>(ring.lost, 0xffff)} << 48;
     ring.lost = 0;
   }
-  ring.head = head;
-  ring.line->head.store(head, std::memory_order_release);  // pairs with the consumer's acquire of head
-  ring.counts.published += done;
-  ring.counts.dropped += offered - done;
-  ring.lost += offered - done;
+  ring.head += fit;
+  ring.line->head.store(ring.head, std::memory_order_release);  // pairs with the consumer's acquire of head
+  ring.counts.published += fit;
+  ring.counts.dropped += offered - fit;
+  ring.lost += offered - fit;
   ring.quiet_since_round = round_;
-  if (!ring.recent) {
-    ring.recent = true;
-    recent_.push_back(&ring);
-  }
-  return done;
+  if (ring.recent) return;
+  ring.recent = true;
+  recent_.push_back(&ring);
 }
 
 void Worker::free_unreferenced(uint32_t count) {

@@ -63,7 +63,7 @@ class Worker {
 
   // Control thread: from the next round on the worker goes by `plan`, which stays alive until
   // plan_seen() says a later number.
-  void publish(const Plan* plan) {
+  void go_by(const Plan* plan) {
     plan_.store(plan, std::memory_order_release);  // pairs with Worker::look_at_plan()
     wake();
   }
@@ -89,9 +89,13 @@ class Worker {
   uint32_t apply_filter(uint32_t count);
   void complete_frames(const WorkerQueue& queue, uint32_t count);
   void offer_all(uint32_t count);
-  void offer(TakerRing& ring, uint32_t count);
+  void offer_to_sole(TakerRing& ring, uint32_t count);
   Matches match(const TakerRing& ring, uint32_t count) const;
-  uint32_t publish_frames(TakerRing& ring, Matches wanted, uint32_t count);
+  uint32_t room_for(TakerRing& ring, uint32_t offered);
+  void copy_descriptors(TakerRing& ring, uint32_t count);
+  void publish_all(TakerRing& ring, uint32_t count);
+  void publish_some(TakerRing& ring, Matches wanted, uint32_t count);
+  void publish(TakerRing& ring, uint32_t fit, uint32_t offered);
   void free_unreferenced(uint32_t count);
 
   void look_at_rings(bool busy);

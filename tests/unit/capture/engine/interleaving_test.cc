@@ -2,7 +2,7 @@
 // consumer, and the draining of their store buffers (x86-TSO: Sewell et al., CACM 2010), can happen. The
 // property: when both have done all their steps, a consumer that sleeps on a published frame has been woken.
 //
-// The steps are those of Worker::publish_frames, leave_recent and maybe_wake, and of Rings::prepare_sleep;
+// The steps are those of Worker::publish, leave_recent and maybe_wake, and of Rings::prepare_sleep;
 // leaving out either fence makes the property fail, which the last two tests show.
 #include <gtest/gtest.h>
 

@@ -42,13 +42,11 @@ struct Attached {
 class OneWorker {
  public:
   explicit OneWorker(const std::string& gen_address, uint64_t arena_bytes = uint64_t{8} << 20,
-                     engine::Poll poll = engine::Poll::kBusy) {
+                     engine::Poll poll = engine::Poll::kBusy,
+                     layout::MemoryKind memory = layout::MemoryKind::kPlain) {
     port_ = open_gen_port(parse_port_address(gen_address).value()).value();
-    arena_ = memory::Arena::create({.kind = layout::MemoryKind::kPlain,
-                                    .bytes = arena_bytes,
-                                    .page_bytes = 0,
-                                    .node = -1,
-                                    .engine = "one-worker"})
+    arena_ = memory::Arena::create(
+                 {.kind = memory, .bytes = arena_bytes, .page_bytes = 0, .node = -1, .engine = "one-worker"})
                  .value();
     region_ = {arena_.data(), 0, 2048, static_cast<uint32_t>(arena_.bytes() / 2048), 0};
     auto* queue = port_->receive_queues().front().get();
@@ -147,7 +145,7 @@ class OneWorker {
     auto plan = std::make_unique<engine::Plan>();
     plan->number = plans_.size() + 1;
     plan->takers = consumers_->plan_rings();
-    worker_->publish(plan.get());
+    worker_->go_by(plan.get());
     plans_.push_back(std::move(plan));
   }
 

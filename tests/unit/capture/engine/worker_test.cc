@@ -198,6 +198,19 @@ TEST_P(WildCursor, detaches_its_consumer_and_harms_nobody_else) {
   expect_balanced(engine);
 }
 
+TEST_P(WildCursor, of_the_only_consumer_leaves_a_balanced_ledger) {
+  OneWorker engine("gen:count=2000");
+  Attached hostile = engine.attach(128);
+  engine.rounds(8);
+  hostile.drain();
+  engine.rounds(4);
+  hostile.ring().control->cursor.store(GetParam());
+  engine.rounds(40);
+  EXPECT_FALSE(engine.events().empty());
+  EXPECT_EQ(engine.counts().buffers.referenced, 0u);
+  expect_balanced(engine);
+}
+
 INSTANTIATE_TEST_SUITE_P(Worker, WildCursor,
                          testing::Values(0, 1, layout::kFirstPosition - 1, layout::kFirstPosition + 1,
                                          layout::kFirstPosition + 1'000'000, ~uint64_t{0}));
