@@ -152,6 +152,15 @@ Result<void> Engine::make_control() {
   uint64_t slots = ~uint64_t{0};
   for (uint32_t w = 0; w < workers_.size(); ++w)
     slots = std::min<uint64_t>(slots, regions_[w].count - queues_[w]->descriptors() - kBurstReserve);
+  // A default that fits no ring into the arena would refuse everybody who asks for nothing special.
+  if (const auto four = static_cast<uint32_t>(std::bit_floor(slots / 4)); options_.ring_slots > slots) {
+    options_.ring_slots = std::max(four, layout::kMinRingSlots);
+    spdlog::warn(
+        "the arena has room for {} frames in rings: a consumer's ring holds {} if it does not ask for "
+        "another "
+        "number; a larger --arena gives more",
+        slots, options_.ring_slots);
+  }
   ControlSetup setup;
   setup.state = &state_;
   for (auto& worker : workers_) setup.workers.push_back(worker.get());
