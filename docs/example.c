@@ -4,11 +4,11 @@
 #include <ringcap.h>
 #include <stdio.h>
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   struct ringcap_error error;
   struct ringcap_burst burst;
   struct ringcap_counters counters;
-  ringcap_t *handle;
+  ringcap_t* handle;
   uint64_t frames = 0, bytes = 0;
   int got;
 
@@ -23,8 +23,8 @@ int main(int argc, char **argv) {
   /* Waits for the first frame of a burst as long as it takes; ends when the engine's sources do. */
   while ((got = ringcap_take(handle, 0, -1, &burst)) > 0) {
     for (uint32_t i = 0; i < burst.count; i++) {
-      const struct ringcap_descriptor *d = &burst.frames[i];
-      const uint8_t *frame = burst.arena + RINGCAP_OFFSET(d); /* d->captured bytes, read-only */
+      const struct ringcap_descriptor* d = &burst.frames[i];
+      const uint8_t* frame = burst.arena + RINGCAP_OFFSET(d); /* d->captured bytes, read-only */
       (void)frame;
       bytes += d->length;
     }

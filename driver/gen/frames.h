@@ -6,9 +6,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "driver/ports/address.h"
-
 namespace ringcap::gen {
+
+enum class Mix { kIpv4, kIpv6, kVlan, kAll };  // protocols of the frames
+enum class Write { kNothing, kHead, kAll };  // what of each frame is written anew: the first 64 bytes, or all
 
 struct alignas(64) Template {
   std::array<std::byte, 64> bytes;

@@ -25,11 +25,11 @@ uint64_t monotonic_ns() {
 
 class GenQueue final : public ReceiveQueue {
  public:
-  GenQueue(const PortAddress& options, uint32_t queue)
+  GenQueue(const GenOptions& options, uint32_t queue)
       : options_(options),
-        fixed_length_(options.size == kImix ? 0 : options.size),
+        fixed_length_(options.size),
         left_(options.count == 0 ? ~uint64_t{0} : share(options.count, queue, options.queues)),
-        rate_(options.rate / options.queues) {
+        rate_(static_cast<double>(options.rate) / options.queues) {
     for (const uint32_t length :
          fixed_length_ != 0 ? std::vector<uint32_t>{fixed_length_} : std::vector<uint32_t>{64, 594, 1514})
       templates_.push_back(gen::make_templates(options.mix,
@@ -42,7 +42,7 @@ class GenQueue final : public ReceiveQueue {
   uint32_t held() const override { return held_; }
   layout::Clock clock() const override { return layout::Clock::kHost; }
   bool ended() const override { return ended_.load(std::memory_order_relaxed); }
-  bool waits_for_takers() const override { return options_.full == WhenFull::kWait; }
+  bool waits_for_takers() const override { return options_.waits; }
   void enable_flow(bool on) { running_.store(on, std::memory_order_release); }
 
   QueueCounters counters() override {
@@ -70,7 +70,7 @@ class GenQueue final : public ReceiveQueue {
     const auto due = static_cast<uint32_t>(std::min<uint64_t>(due_frames(), out.size()));
     if (due == 0) return {};
     const uint32_t frames = std::min(due, free.size());
-    if (fixed_length_ != 0 && options_.write == 64)
+    if (fixed_length_ != 0 && options_.write == gen::Write::kHead)
       fill<true>(out.data(), frames, free);
     else
       fill<false>(out.data(), frames, free);
@@ -87,8 +87,7 @@ class GenQueue final : public ReceiveQueue {
   uint64_t next_due_ns() const override {
     if (!running_.load(std::memory_order_relaxed)) return monotonic_ns() + 1'000'000;
     if (rate_ == 0) return 0;
-    return started_ns_ +
-           static_cast<uint64_t>(static_cast<double>(paced_ + 1) * 1e9 / static_cast<double>(rate_));
+    return started_ns_ + static_cast<uint64_t>(static_cast<double>(paced_ + 1) * 1e9 / rate_);
   }
 
  private:
@@ -102,8 +101,7 @@ class GenQueue final : public ReceiveQueue {
     if (rate_ == 0) return left_;
     const uint64_t now = monotonic_ns();
     if (started_ns_ == 0) started_ns_ = now;
-    const auto until =
-        static_cast<uint64_t>(static_cast<double>(now - started_ns_) * static_cast<double>(rate_) / 1e9);
+    const auto until = static_cast<uint64_t>(static_cast<double>(now - started_ns_) * rate_ / 1e9);
     uint64_t due = std::min(until - std::min(until, paced_), left_);
     if (due > kArmed && !waits_for_takers()) {
       const uint64_t missed = due - kArmed;
@@ -176,13 +174,13 @@ class GenQueue final : public ReceiveQueue {
                                                    : templates_[length == 64    ? 0
                                                                 : length == 594 ? 1
                                                                                 : 2];
-    if (options_.write == kWriteAll && length > 64)
+    if (options_.write == gen::Write::kAll && length > 64)
       std::memset(data + 64, static_cast<int>(sequence_ & 0xff), length - 64);
-    if (options_.write != 0) write_head(templates, data);
+    if (options_.write != gen::Write::kNothing) write_head(templates, data);
     return length;
   }
 
-  const PortAddress options_;
+  const GenOptions options_;
   const uint32_t fixed_length_;            // 0: imix
   std::vector<gen::Templates> templates_;  // one, or one for each of imix's lengths
   uint64_t flows_ = 1;
@@ -194,7 +192,7 @@ class GenQueue final : public ReceiveQueue {
   uint64_t flow_ = 0;
   uint64_t sequence_ = 0;
   uint64_t left_;
-  uint64_t rate_;
+  double rate_;  // of this queue; 0: as fast as possible
   uint64_t started_ns_ = 0;
   uint64_t paced_ = 0;  // frames that were due until now
   std::atomic<uint64_t> produced_{0};
@@ -205,13 +203,13 @@ class GenQueue final : public ReceiveQueue {
 
 class GenPort final : public Port {
  public:
-  explicit GenPort(const PortAddress& options) : options_(options), address_(format_port_address(options)) {
+  explicit GenPort(const GenOptions& options) : options_(options) {
     for (uint32_t q = 0; q < options.queues; ++q) queues_.push_back(std::make_unique<GenQueue>(options, q));
   }
-  const std::string& address() const override { return address_; }
+  const std::string& address() const override { return options_.address; }
   std::string driver() const override { return "gen"; }
   uint32_t mtu() const override { return options_.mtu; }
-  uint32_t buffer_need() const override { return options_.size == kImix ? 1514 : options_.size; }
+  uint32_t buffer_need() const override { return options_.size == 0 ? 1514 : options_.size; }
   std::span<const std::unique_ptr<ReceiveQueue>> receive_queues() const override { return queues_; }
   Result<void> start() override {
     set_running(true);
@@ -223,18 +221,17 @@ class GenPort final : public Port {
   void set_running(bool on) {
     for (auto& queue : queues_) static_cast<GenQueue&>(*queue).enable_flow(on);
   }
-  PortAddress options_;
-  std::string address_;
+  GenOptions options_;
   std::vector<std::unique_ptr<ReceiveQueue>> queues_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Port>> open_gen_port(const PortAddress& address) {
-  if (address.size != kImix && address.size > 16384)
-    return fail(Code::kUsage, fmt::format("frames of {} bytes do not fit a buffer", address.size),
-                "at most size=16000");
-  return std::make_unique<GenPort>(address);
+Result<std::unique_ptr<Port>> open_gen_port(const GenOptions& options) {
+  if (options.size != 0 && (options.size < 60 || options.size > 16000))
+    return fail(Code::kUsage,
+                fmt::format("gen: frames of {} bytes: expected 60 to 16000, or imix", options.size));
+  return std::make_unique<GenPort>(options);
 }
 
 }  // namespace ringcap

@@ -7,15 +7,31 @@
 // With more than one queue each has its own flows and its own sequence.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <string>
 
 #include "capture/base/error.h"
 #include "capture/port/port.h"
-#include "driver/ports/address.h"
+#include "driver/gen/frames.h"
 
 namespace ringcap {
 
-// The keys of a gen: address (ringcap-ports(7)). kUsage where size does not fit the mtu's buffers.
-Result<std::unique_ptr<Port>> open_gen_port(const PortAddress& address);
+// The keys of a gen: address, see ringcap-ports(7).
+struct GenOptions {
+  std::string address = "gen:";  // as shown to people
+  uint32_t queues = 1;
+  uint32_t mtu = 1500;
+  uint32_t size = 64;  // bytes of a frame without CRC, 60 to 16,000; 0: imix
+  uint64_t count = 0;  // frames, all queues together; 0: no end
+  uint64_t rate = 0;   // frames a second, all queues together; 0: as fast as possible
+  uint64_t flows = 1000;
+  gen::Mix mix = gen::Mix::kIpv4;
+  gen::Write write = gen::Write::kHead;
+  uint64_t seed = 1;
+  bool waits = false;  // for takers that are full; else frames are dropped
+};
+
+Result<std::unique_ptr<Port>> open_gen_port(const GenOptions& options);
 
 }  // namespace ringcap

@@ -12,6 +12,36 @@ Result<std::unique_ptr<Port>> not_yet(const PortAddress& address) {
                                         kind_name(address.kind)));
 }
 
+gen::Mix gen_mix(Mix mix) {
+  switch (mix) {
+    case Mix::kIpv4:
+      return gen::Mix::kIpv4;
+    case Mix::kIpv6:
+      return gen::Mix::kIpv6;
+    case Mix::kVlan:
+      return gen::Mix::kVlan;
+    case Mix::kAll:
+      break;
+  }
+  return gen::Mix::kAll;
+}
+
+GenOptions gen_options(const PortAddress& a) {
+  return {.address = format_port_address(a),
+          .queues = a.queues,
+          .mtu = a.mtu,
+          .size = a.size == kImix ? 0 : a.size,
+          .count = a.count,
+          .rate = a.rate,
+          .flows = a.flows,
+          .mix = gen_mix(a.mix),
+          .write = a.write == 0           ? gen::Write::kNothing
+                   : a.write == kWriteAll ? gen::Write::kAll
+                                          : gen::Write::kHead,
+          .seed = a.seed,
+          .waits = a.full == WhenFull::kWait};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Port>> open_port(const PortAddress& address) {
@@ -23,7 +53,7 @@ Result<std::unique_ptr<Port>> open_port(const PortAddress& address) {
     case PortKind::kPcap:
       break;
     case PortKind::kGen:
-      return open_gen_port(address);
+      return open_gen_port(gen_options(address));
   }
   return not_yet(address);
 }

@@ -17,7 +17,8 @@
 #include "capture/engine/state.h"
 #include "capture/engine/worker.h"
 #include "capture/ledger/ledger.h"
-#include "driver/gen/port.h"
+#include "driver/ports/address.h"
+#include "driver/ports/open.h"
 #include "libcap/client/rings.h"
 
 namespace ringcap::test {
@@ -44,7 +45,7 @@ class OneWorker {
   explicit OneWorker(const std::string& gen_address, uint64_t arena_bytes = uint64_t{8} << 20,
                      engine::Poll poll = engine::Poll::kBusy,
                      layout::MemoryKind memory = layout::MemoryKind::kPlain) {
-    port_ = open_gen_port(parse_port_address(gen_address).value()).value();
+    port_ = open_port(parse_port_address(gen_address).value()).value();
     arena_ = memory::Arena::create(
                  {.kind = memory, .bytes = arena_bytes, .page_bytes = 0, .node = -1, .engine = "one-worker"})
                  .value();
