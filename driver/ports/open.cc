@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "driver/gen/port.h"
+#include "driver/packet/port.h"
 
 namespace ringcap {
 namespace {
@@ -48,10 +49,12 @@ Result<std::unique_ptr<Port>> open_port(const PortAddress& address) {
   switch (address.kind) {
     case PortKind::kVfio:
     case PortKind::kTap:
-    case PortKind::kPacket:
     case PortKind::kXdp:
     case PortKind::kPcap:
       break;
+    case PortKind::kPacket:
+      return open_packet_port(address.address,
+                              {.queues = address.queues, .mtu = address.mtu, .outgoing = address.outgoing});
     case PortKind::kGen:
       return open_gen_port(gen_options(address));
   }
