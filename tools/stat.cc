@@ -35,9 +35,11 @@ ordered_json counter(uint64_t value) {
 }
 
 ordered_json taker_json(const ledger::Taker& t) {
-  return {{"considered", t.considered}, {"not_matched", t.not_matched}, {"offered", t.offered},
-          {"published", t.published},   {"dropped", t.dropped},         {"released", t.released},
-          {"in_ring", t.in_ring},       {"reclaiming", t.reclaiming},   {"reclaimed", t.reclaimed}};
+  return {{"considered", t.considered}, {"not_matched", t.not_matched},
+          {"offered", t.offered},       {"published", t.published},
+          {"dropped", t.dropped},       {"released", t.released},
+          {"in_ring", t.in_ring},       {"reclaiming", t.reclaiming},
+          {"reclaimed", t.reclaimed},   {"late", t.late}};
 }
 
 ordered_json buffers_json(const ledger::Buffers& b) {

@@ -30,6 +30,7 @@ constexpr uint64_t kSpinNs = 100'000;      // adaptive: how long a quiet worker 
 constexpr uint64_t kSleepNs = 50'000'000;  // at the longest: rings are collected and the ledger kept fresh
 constexpr uint64_t kNapNs = 50'000;        // while a source waits for takers
 constexpr uint64_t kSpinRoundsLimited = 2000;
+constexpr uint32_t kLastRounds = 100'000;  // a bound only: a port that has stopped runs dry
 
 uint64_t monotonic_ns() {
   timespec now{};
@@ -104,6 +105,9 @@ void Worker::run() {
       sleep();
     else
       pause_cpu();
+  }
+  // The ports have stopped: what they had received is still handed out, so that their sums hold.
+  for (uint32_t i = 0; i < kLastRounds && round() != 0; ++i) {
   }
 }
 
@@ -507,6 +511,8 @@ void Worker::write_taker(const TakerRing& ring) {
   put(block.in_ring, ring.leaving ? 0 : left);
   put(block.reclaiming, ring.leaving ? left : 0);
   put(block.reclaimed, ring.counts.reclaimed);
+  put(block.late,
+      ring.control->late.load(std::memory_order_relaxed));  // the consumer's word: shown, not used
 }
 
 void Worker::write_ledger() {

@@ -239,6 +239,7 @@ struct alignas(kLineBytes) TakerBlock {
   std::atomic<uint64_t> in_ring;
   std::atomic<uint64_t> reclaiming;  // left by a consumer that is gone, not collected yet
   std::atomic<uint64_t> reclaimed;
+  std::atomic<uint64_t> late;  // as the consumer itself says
 };
 
 enum class ConsumerState : uint32_t { kFree = 0, kAttached = 1, kLeaving = 2 };

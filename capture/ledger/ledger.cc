@@ -32,7 +32,8 @@ Taker copy_taker(const layout::TakerBlock& b) {
           .released = get(b.released),
           .in_ring = get(b.in_ring),
           .reclaiming = get(b.reclaiming),
-          .reclaimed = get(b.reclaimed)};
+          .reclaimed = get(b.reclaimed),
+          .late = get(b.late)};
 }
 
 void copy_worker(const layout::WorkerEntry& w, Worker& to) {
@@ -171,6 +172,7 @@ void Taker::add(const Taker& o) {
   in_ring += o.in_ring;
   reclaiming += o.reclaiming;
   reclaimed += o.reclaimed;
+  late += o.late;
 }
 
 void Buffers::add(const Buffers& o) {

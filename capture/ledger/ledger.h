@@ -33,7 +33,7 @@ struct Port {
 
 struct Taker {
   uint64_t considered = 0, not_matched = 0, offered = 0, published = 0, dropped = 0, released = 0,
-           in_ring = 0, reclaiming = 0, reclaimed = 0;
+           in_ring = 0, reclaiming = 0, reclaimed = 0, late = 0;
   void add(const Taker& other);
 };
 

@@ -290,16 +290,21 @@ void Client::break_loop() {
   [[maybe_unused]] const auto written = ::write(break_fd_.get(), &one, sizeof one);
 }
 
+namespace {
+// What we filtered may be ahead of the worker's ledger, which is written once a round.
+uint64_t less(uint64_t from, uint64_t here) { return from - std::min(from, here); }
+}  // namespace
+
 Stats Client::stats() const {
   const ledger::Taker t = ledger::read_taker(header(), attached_.slot);
   const auto& own = *const_cast<Rings&>(rings_).all().front().control;
   const uint64_t here = own.not_matched.load(std::memory_order_relaxed);
   Stats stats{.considered = t.considered,
               .not_matched = t.not_matched + here,
-              .offered = t.offered - here,
-              .published = t.published - here,
+              .offered = less(t.offered, here),
+              .published = less(t.published, here),
               .dropped = t.dropped,
-              .released = t.released - std::min(t.released, here),
+              .released = less(t.released, here),
               .in_ring = t.in_ring,
               .late = own.late.load(std::memory_order_relaxed),
               .missed = 0};

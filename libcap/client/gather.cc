@@ -50,6 +50,12 @@ bool Gather::may_go(const std::vector<Ring>& rings, uint64_t timestamp_ns) const
   return true;
 }
 
+// A worker that reads a file always gets on, however long it takes to find its next frame.
+uint64_t Gather::patience_ns() const {
+  const bool file = setup_.state->clock == static_cast<uint32_t>(layout::Clock::kFile);
+  return file ? ~uint64_t{0} : setup_.wait_ns;
+}
+
 bool Gather::wanted(const layout::Descriptor& d) {
   if (!setup_.filter) return true;
   if (filter::run(*setup_.filter, setup_.arena + layout::frame_offset(d), d.length, d.captured) != 0)
@@ -76,7 +82,7 @@ uint32_t Gather::take(std::vector<Ring>& rings, uint32_t max, bool flush, const 
     if (setup_.merge && !flush && !may_go(rings, d.timestamp_ns)) {
       const uint64_t now = clock_ns(CLOCK_MONOTONIC);
       if (holding_since_ns_ == 0) holding_since_ns_ = now;
-      if (now - holding_since_ns_ < setup_.wait_ns) break;
+      if (now - holding_since_ns_ < patience_ns()) break;
     }
     if (setup_.merge && d.timestamp_ns < last_ns_) ++late_;
     last_ns_ = std::max(last_ns_, d.timestamp_ns);

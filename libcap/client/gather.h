@@ -53,6 +53,7 @@ class Gather {
   void look(const std::vector<Ring>& rings);
   int earliest(const std::vector<Ring>& rings) const;
   bool may_go(const std::vector<Ring>& rings, uint64_t timestamp_ns) const;
+  uint64_t patience_ns() const;
   bool wanted(const layout::Descriptor& d);
   void publish_counts(std::vector<Ring>& rings) const;
 

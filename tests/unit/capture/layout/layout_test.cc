@@ -81,11 +81,11 @@ TEST(Layout, the_header_is_as_documented) {
 TEST(Layout, a_takers_block_is_as_documented) {
   const auto section = read_section("TakerBlock");
   EXPECT_EQ(section.bytes, sizeof(TakerBlock));
-  EXPECT_EQ(
-      section.fields,
-      (Fields{FIELD(TakerBlock, considered), FIELD(TakerBlock, not_matched), FIELD(TakerBlock, offered),
-              FIELD(TakerBlock, published), FIELD(TakerBlock, dropped), FIELD(TakerBlock, released),
-              FIELD(TakerBlock, in_ring), FIELD(TakerBlock, reclaiming), FIELD(TakerBlock, reclaimed)}));
+  EXPECT_EQ(section.fields,
+            (Fields{FIELD(TakerBlock, considered), FIELD(TakerBlock, not_matched), FIELD(TakerBlock, offered),
+                    FIELD(TakerBlock, published), FIELD(TakerBlock, dropped), FIELD(TakerBlock, released),
+                    FIELD(TakerBlock, in_ring), FIELD(TakerBlock, reclaiming), FIELD(TakerBlock, reclaimed),
+                    FIELD(TakerBlock, late)}));
 }
 
 TEST(Layout, flags_are_as_documented) {
