@@ -34,52 +34,67 @@ namespace frame_detail {
 using flow_hash::load;
 
 inline constexpr uint32_t kEthernetBytes = 14;
-inline constexpr uint32_t kPlainIpv4Bytes = kEthernetBytes + 20 + 4;  // to the end of the ports
-inline constexpr uint32_t kPlainIpv6Bytes = kEthernetBytes + 40 + 4;
+inline constexpr uint32_t kTaggedBytes = 18;  // with one VLAN tag
 
 // TCP or UDP, without a branch that a mix of the two would make the processor guess.
 inline bool is_tcp_or_udp(uint32_t protocol) {
   return ((uint64_t{1} << 6 | uint64_t{1} << 17) >> (protocol & 63) & (protocol < 64)) != 0;
 }
 
-inline void set_plain(Frame& frame, uint32_t hash, uint32_t l4_offset) {
+inline void set_plain(Frame& frame, uint32_t hash, uint32_t l3_offset, uint32_t l4_offset) {
   frame.hash = hash;
   frame.flags |= layout::kHashValid;
-  frame.l3_half = kEthernetBytes / 2;
+  frame.l3_half = static_cast<uint8_t>(l3_offset / 2);
   frame.l4_half = static_cast<uint8_t>(l4_offset / 2);
 }
 
-// The constants below are header bytes as a little-endian load sees them.
+// The functions below take the frame if its IP header begins at kL3 and it is plain. Their constants are
+// header bytes as a little-endian load sees them. `data`: frame.data.
+template <uint32_t kL3>
 inline bool parse_plain_ipv4(Frame& frame, const std::byte* data, const HashKey& key) {
-  if (frame.captured < kPlainIpv4Bytes) return false;
-  const uint32_t fragment_ttl_protocol = load<uint32_t>(data + 20);
+  constexpr uint32_t kL4 = kL3 + 20;
+  if (frame.captured < kL4 + 4) return false;
+  const uint32_t fragment_ttl_protocol = load<uint32_t>(data + kL3 + 6);
   const uint32_t protocol = fragment_ttl_protocol >> 24;
   if ((fragment_ttl_protocol & 0xff3f) != 0 || !is_tcp_or_udp(protocol)) return false;
-  const uint64_t source = flow_hash::end_ipv4(load<uint32_t>(data + 26), load<uint16_t>(data + 34));
-  const uint64_t target = flow_hash::end_ipv4(load<uint32_t>(data + 30), load<uint16_t>(data + 36));
-  set_plain(frame, flow_hash::finish(source, target, flow_hash::kKindIpv4 | protocol, key), 34);
+  const uint64_t source = flow_hash::end_ipv4(load<uint32_t>(data + kL3 + 12), load<uint16_t>(data + kL4));
+  const uint64_t target =
+      flow_hash::end_ipv4(load<uint32_t>(data + kL3 + 16), load<uint16_t>(data + kL4 + 2));
+  set_plain(frame, flow_hash::finish(source, target, flow_hash::kKindIpv4 | protocol, key), kL3, kL4);
   return true;
 }
 
+template <uint32_t kL3>
 inline bool parse_plain_ipv6(Frame& frame, const std::byte* data, const HashKey& key) {
-  if (frame.captured < kPlainIpv6Bytes) return false;
-  const uint32_t protocol = load<uint8_t>(data + 20);
+  constexpr uint32_t kL4 = kL3 + 40;
+  if (frame.captured < kL4 + 4) return false;
+  const uint32_t protocol = load<uint8_t>(data + kL3 + 6);
   if (!is_tcp_or_udp(protocol)) return false;
-  const uint64_t source = flow_hash::end_ipv6(data + 22, load<uint16_t>(data + 54), key);
-  const uint64_t target = flow_hash::end_ipv6(data + 38, load<uint16_t>(data + 56), key);
-  set_plain(frame, flow_hash::finish(source, target, flow_hash::kKindIpv6 | protocol, key), 54);
+  const uint64_t source = flow_hash::end_ipv6(data + kL3 + 8, load<uint16_t>(data + kL4), key);
+  const uint64_t target = flow_hash::end_ipv6(data + kL3 + 24, load<uint16_t>(data + kL4 + 2), key);
+  set_plain(frame, flow_hash::finish(source, target, flow_hash::kKindIpv6 | protocol, key), kL3, kL4);
   return true;
 }
 
-// Untagged IPv4 without options and fragmentation, or IPv6 without extension headers, with TCP or
-// UDP. False, and nothing changed, for any other frame.
-inline bool parse_plain(Frame& frame, const HashKey& key) {
-  if (frame.captured < kPlainIpv4Bytes) return false;
-  const std::byte* data = frame.data;
-  const uint32_t type_version = load<uint32_t>(data + 12);  // EtherType and the first two bytes of IP
-  if ((type_version & 0xffffff) == 0x450008) return parse_plain_ipv4(frame, data, key);
-  if ((type_version & 0xf0ffff) == 0x60dd86) return parse_plain_ipv6(frame, data, key);
+// `type_version`: the EtherType before kL3 and the first two bytes of IP.
+template <uint32_t kL3>
+inline bool parse_plain_ip(Frame& frame, const std::byte* data, uint32_t type_version, const HashKey& key) {
+  if ((type_version & 0xffffff) == 0x450008) return parse_plain_ipv4<kL3>(frame, data, key);
+  if ((type_version & 0xf0ffff) == 0x60dd86) return parse_plain_ipv6<kL3>(frame, data, key);
   return false;
+}
+
+// IPv4 without options and fragmentation, or IPv6 without extension headers, with TCP or UDP, untagged
+// or with one 0x8100 tag. False, and nothing changed, for any other frame.
+inline bool parse_plain(Frame& frame, const HashKey& key) {
+  if (frame.captured < kTaggedBytes + 2) return false;
+  const std::byte* data = frame.data;
+  const uint32_t type_version = load<uint32_t>(data + 12);
+  if (parse_plain_ip<kEthernetBytes>(frame, data, type_version, key)) return true;
+  if ((type_version & 0xffff) != 0x0081) return false;
+  if (!parse_plain_ip<kTaggedBytes>(frame, data, load<uint32_t>(data + 16), key)) return false;
+  frame.flags |= layout::kVlan;
+  return true;
 }
 
 }  // namespace frame_detail

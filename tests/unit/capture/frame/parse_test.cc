@@ -235,6 +235,9 @@ bool both_ways_agree(std::span<const std::byte> bytes) {
 TEST(FrameParser, plain_path_takes_plain_frames_and_agrees_with_the_general_one) {
   EXPECT_TRUE(both_ways_agree(udp4().bytes()));
   EXPECT_TRUE(both_ways_agree(udp6().bytes()));
+  EXPECT_TRUE(both_ways_agree(FrameBuilder().ethernet().vlan(10).ipv4().tcp(1, 2).bytes()));
+  EXPECT_TRUE(both_ways_agree(FrameBuilder().ethernet().vlan(10).ipv6().udp(1, 2).bytes()));
+  EXPECT_FALSE(both_ways_agree(FrameBuilder().ethernet().vlan(10).vlan(11).ipv4().tcp(1, 2).bytes()));
   EXPECT_FALSE(both_ways_agree(FrameBuilder().ethernet().ipv4().icmp().payload(50).bytes()));
   EXPECT_FALSE(both_ways_agree(FrameBuilder().ethernet().ipv4({.option_words = 1}).udp(1, 2).bytes()));
   EXPECT_FALSE(both_ways_agree(FrameBuilder().ethernet().ipv4({.fragment = 0x2000}).udp(1, 2).bytes()));
