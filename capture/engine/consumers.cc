@@ -27,7 +27,8 @@ Result<uint32_t> Consumers::grant_slots(const message::Hello& hello) const {
                 fmt::format("a ring of {} frames is too large: at most {}", asked, layout::kMaxRingSlots));
   const uint64_t left = limits_.slots - std::min(limits_.slots, slots_granted_);
   uint64_t slots = std::bit_ceil(std::max(asked, layout::kMinRingSlots));
-  if (slots > left && hello.allow_smaller) slots = std::bit_floor(left);
+  // Who asks for no particular size takes what is left; who does is told.
+  if (slots > left && (hello.allow_smaller || hello.ring_slots == 0)) slots = std::bit_floor(left);
   if (slots <= left && slots >= layout::kMinRingSlots) return static_cast<uint32_t>(slots);
   const uint64_t more =
       (uint64_t{asked} - std::min<uint64_t>(asked, left)) * limits_.workers * limits_.buffer_bytes;
