@@ -287,6 +287,8 @@ void Worker::copy_descriptors(TakerRing& ring, uint32_t count) {
   const auto until_wrap = static_cast<uint32_t>(std::min<uint64_t>(count, ring.size() - first));
   const auto copy = [&](uint64_t slot, uint32_t from, uint32_t until) {
     for (uint32_t i = from; i < until; ++i, ++slot) {
+      // The consumer has read the slots of the next burst: we ask for them back before we write there.
+      __builtin_prefetch(&ring.slots[(slot + kBurst) & ring.mask], 1);
       std::memcpy(&ring.slots[slot], &frames_[i], sizeof(layout::Descriptor));
       ring.buffers[slot] = frames_[i].buffer;
     }
