@@ -17,13 +17,15 @@ import suites
 from report import say
 
 HARD_STOP_S = 80 * 60
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 HUGEPAGES = 160  # two tests at a time with up to 32 pages each, and what their engines keep a moment longer
 
 
 def main():
     arguments = parse()
     processes.adopt_orphans()
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in SIGNALS:
+        signal.signal(number, interrupted)
     run = suites.Run(deadline=time.monotonic() + HARD_STOP_S - (time.time() - arguments.started), long=arguments.long)
     try:
         with hugepages.reserved(HUGEPAGES):
@@ -52,6 +54,9 @@ def parse():
 
 
 def interrupted(number, frame):
+    """Ends the run. A second signal (timeout(1) sends two) must not interrupt the tidying."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
