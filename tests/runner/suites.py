@@ -142,7 +142,8 @@ class Timed:
     def __exit__(self, kind, error, trace):
         fetching = self.run.fetch.pid if self.run.fetch else None
         for name in processes.end_leftovers(besides=fetching):
-            self.suite.add_failure(f"left behind: {name}")
+            if kind is None:  # else the suite was cut short
+                self.suite.add_failure(f"left behind: {name}")
         if kind is processes.OutOfTime:
             self.suite.not_run.append("the rest: the run's time was over")
         if kind in (None, processes.OutOfTime) and (self.suite.name != "build" or self.suite.failed):
