@@ -180,15 +180,16 @@ uint32_t Worker::poll_queue(WorkerQueue& q) {
   put(q.source->taken, q.source->taken.load(std::memory_order_relaxed) + taken);
 
   // Stamped after receive(): a frame that came while we received is not older than its stamp.
-  if (host) {
-    const uint64_t now = clock_.now();
-    for (uint32_t i = 0; i < burst.frames; ++i) frames_[i].timestamp_ns = now;
-  }
-  const uint64_t last_ns = burst.frames != 0 ? frames_[burst.frames - 1].timestamp_ns : before_ns;
+  const uint64_t now = host ? clock_.now() : 0;
+  const uint64_t last_ns = host                ? now
+                           : burst.frames != 0 ? frames_[burst.frames - 1].timestamp_ns
+                                               : before_ns;
   const uint32_t count = apply_filter(burst.frames);
   considered_ += count;
-  parse_burst({frames_.get(), count}, setup_.hash_key);
-  complete_frames(q, count);
+  if (host)
+    complete_frames<true>(q, count, now);
+  else
+    complete_frames<false>(q, count, 0);
   offer_all(count);
   note_complete(q, taken, before_ns, last_ns);
   return taken;
@@ -212,14 +213,20 @@ uint32_t Worker::apply_filter(uint32_t count) {
   return kept;
 }
 
-void Worker::complete_frames(const WorkerQueue& q, uint32_t count) {
+// Parses, hashes and fills in the rest of the descriptors, each frame while its lines are in reach.
+template <bool kStamp>
+void Worker::complete_frames(const WorkerQueue& q, uint32_t count, uint64_t now) {
+  const HashKey key = setup_.hash_key;
+  const std::byte* region = setup_.region.base;
   const uint64_t base = layout::location(setup_.region.arena_offset, setup_.region.number);
+  const uint8_t source = q.number;
   uint64_t bytes = 0;
-  for (uint32_t i = 0; i < count; ++i) {
-    Frame& frame = frames_[i];
-    frame.location = base + static_cast<uint64_t>(frame.data - setup_.region.base);
-    frame.source = q.number;
-    bytes += frame.length;
+  for (Frame *frame = frames_.get(), *end = frame + count; frame != end; ++frame) {
+    parse_frame(*frame, key);
+    if (kStamp) frame->timestamp_ns = now;
+    frame->location = base + static_cast<uint64_t>(frame->data - region);
+    frame->source = source;
+    bytes += frame->length;
   }
   bytes_ += bytes;
 }
@@ -258,8 +265,7 @@ void Worker::offer_to_sole(TakerRing& ring, uint32_t count) {
   ring.touched = true;
   wanted_ += count;
   const uint32_t fit = room_for(ring, count);
-  copy_descriptors(ring, fit);
-  for (uint32_t i = 0; i < fit; ++i) references_[frames_[i].buffer] = 1;
+  copy_descriptors<true>(ring, fit);
   for (uint32_t i = fit; i < count; ++i) free_.push(frames_[i].buffer);
   referenced_ += fit;
   publish(ring, fit, count);
@@ -281,26 +287,29 @@ uint32_t Worker::room_for(TakerRing& ring, uint32_t offered) {
   return ring.leaving ? 0 : static_cast<uint32_t>(std::min<uint64_t>(ring.room(), offered));
 }
 
-// The first `count` frames' descriptors into the slots that follow the head; not yet published.
+// The first `count` frames' descriptors into the slots that follow the head, and a reference for each; not
+// yet published. kSole: there is no other taker, so that a frame has this reference and no other.
+template <bool kSole>
 void Worker::copy_descriptors(TakerRing& ring, uint32_t count) {
-  const uint64_t first = ring.head & ring.mask;
-  const auto until_wrap = static_cast<uint32_t>(std::min<uint64_t>(count, ring.size() - first));
-  const auto copy = [&](uint64_t slot, uint32_t from, uint32_t until) {
-    for (uint32_t i = from; i < until; ++i, ++slot) {
-      // The consumer has read the slots of the next burst: we ask for them back before we write there.
-      __builtin_prefetch(&ring.slots[(slot + kBurst) & ring.mask], 1);
-      std::memcpy(&ring.slots[slot], &frames_[i], sizeof(layout::Descriptor));
-      ring.buffers[slot] = frames_[i].buffer;
-    }
-  };
-  copy(first, 0, until_wrap);
-  copy(0, until_wrap, count);
+  const uint64_t mask = ring.mask;
+  layout::Descriptor* const slots = ring.slots;
+  uint32_t* const buffers = ring.buffers.get();
+  uint16_t* const references = references_.get();
+  const Frame* frame = frames_.get();
+  for (uint64_t position = ring.head, end = position + count; position != end; ++position, ++frame) {
+    const uint64_t slot = position & mask;
+    // The consumer has read the slots of the next burst: we ask for them back before we write there.
+    __builtin_prefetch(&slots[(position + kBurst) & mask], 1);
+    std::memcpy(&slots[slot], frame, sizeof(layout::Descriptor));
+    const uint32_t buffer = frame->buffer;
+    buffers[slot] = buffer;
+    references[buffer] = static_cast<uint16_t>(kSole ? 1 : references[buffer] + 1);
+  }
 }
 
 void Worker::publish_all(TakerRing& ring, uint32_t count) {
   const uint32_t fit = room_for(ring, count);
-  copy_descriptors(ring, fit);
-  for (uint32_t i = 0; i < fit; ++i) ++references_[frames_[i].buffer];
+  copy_descriptors<false>(ring, fit);
   publish(ring, fit, count);
 }
 
@@ -387,13 +396,23 @@ void Worker::collect(TakerRing& ring, uint64_t cursor, uint32_t limit) {
   free_slots(ring, until);
 }
 
+// Takes one reference from each buffer up to `until`; those without any are free. Without a branch: with
+// several takers, which of them comes last is not to be predicted.
 void Worker::free_slots(TakerRing& ring, uint64_t until) {
+  const uint64_t mask = ring.mask;
+  const uint32_t* const buffers = ring.buffers.get();
+  uint16_t* const references = references_.get();
+  uint32_t* const room = free_.room();
+  uint32_t freed = 0;
   for (uint64_t position = ring.collected; position != until; ++position) {
-    const uint32_t buffer = ring.buffers[position & ring.mask];
-    if (--references_[buffer] != 0) continue;
-    free_.push(buffer);
-    --referenced_;
+    const uint32_t buffer = buffers[position & mask];
+    const auto left = static_cast<uint16_t>(references[buffer] - 1);
+    references[buffer] = left;
+    room[freed] = buffer;
+    freed += left == 0;
   }
+  free_.grow(freed);
+  referenced_ -= freed;
   ring.collected = until;
   ring.touched = true;
   changed_ = true;

@@ -87,11 +87,13 @@ class Worker {
   uint32_t poll_queue(WorkerQueue& queue);
   uint32_t frames_wanted(const WorkerQueue& queue);
   uint32_t apply_filter(uint32_t count);
-  void complete_frames(const WorkerQueue& queue, uint32_t count);
+  template <bool kStamp>
+  void complete_frames(const WorkerQueue& queue, uint32_t count, uint64_t now);
   void offer_all(uint32_t count);
   void offer_to_sole(TakerRing& ring, uint32_t count);
   Matches match(const TakerRing& ring, uint32_t count) const;
   uint32_t room_for(TakerRing& ring, uint32_t offered);
+  template <bool kSole>
   void copy_descriptors(TakerRing& ring, uint32_t count);
   void publish_all(TakerRing& ring, uint32_t count);
   void publish_some(TakerRing& ring, Matches wanted, uint32_t count);

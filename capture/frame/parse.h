@@ -13,8 +13,10 @@
 // both apply; a test says so.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "capture/frame/hash.h"
@@ -41,11 +43,19 @@ inline bool is_tcp_or_udp(uint32_t protocol) {
   return ((uint64_t{1} << 6 | uint64_t{1} << 17) >> (protocol & 63) & (protocol < 64)) != 0;
 }
 
+// captured, flags and the two offsets lie in eight bytes: one load and one store for all of them.
 inline void set_plain(Frame& frame, uint32_t hash, uint32_t l3_offset, uint32_t l4_offset) {
+  static_assert(offsetof(Frame, flags) == offsetof(Frame, captured) + 2 &&
+                offsetof(Frame, l3_half) == offsetof(Frame, captured) + 4 &&
+                offsetof(Frame, l4_half) == offsetof(Frame, captured) + 5 &&
+                std::endian::native == std::endian::little);
+  constexpr uint64_t kOffsets = uint64_t{0xffff} << 32;
+  auto* tail = reinterpret_cast<std::byte*>(&frame) + offsetof(Frame, captured);
+  uint64_t fields = load<uint64_t>(tail) & ~kOffsets;
+  fields |=
+      uint64_t{layout::kHashValid} << 16 | uint64_t{l3_offset / 2} << 32 | uint64_t{l4_offset / 2} << 40;
+  std::memcpy(tail, &fields, sizeof fields);
   frame.hash = hash;
-  frame.flags |= layout::kHashValid;
-  frame.l3_half = static_cast<uint8_t>(l3_offset / 2);
-  frame.l4_half = static_cast<uint8_t>(l4_offset / 2);
 }
 
 // The functions below take the frame if its IP header begins at kL3 and it is plain. Their constants are
@@ -109,11 +119,15 @@ inline bool parse_plain(Frame& frame, const HashKey& key) {
 //   flags     kVlan, kFragment (every fragment), kFirstFragment (offset 0 and more to come) and
 //             kHashValid are added to what the queue set
 // Reads `data` and `captured`.
+inline void parse_frame(Frame& frame, const HashKey& key) {
+  if (!frame_detail::parse_plain(frame, key)) [[unlikely]]
+    parse_other(frame, key);
+}
+
+// The same for a burst.
 inline void parse_burst(std::span<Frame> frames, const HashKey& key) {
   const HashKey local = key;  // a copy that the stores into the frames cannot change
-  for (Frame& frame : frames)
-    if (!frame_detail::parse_plain(frame, local)) [[unlikely]]
-      parse_other(frame, local);
+  for (Frame& frame : frames) parse_frame(frame, local);
 }
 
 }  // namespace ringcap

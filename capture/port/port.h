@@ -36,11 +36,15 @@ struct Region {
 class FreeBuffers {
  public:
   FreeBuffers() = default;
-  explicit FreeBuffers(uint32_t capacity) : stack_(new uint32_t[capacity]) {}
+  // One more than fits, so that a writer into room() may write before it knows whether it will grow().
+  explicit FreeBuffers(uint32_t capacity) : stack_(new uint32_t[capacity + 1]) {}
   uint32_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   void push(uint32_t buffer) { stack_[size_++] = buffer; }
   uint32_t pop() { return stack_[--size_]; }
+  // Pushing many: write into room() and say with grow() how many.
+  uint32_t* room() { return stack_.get() + size_; }
+  void grow(uint32_t count) { size_ += count; }
   // The next `count` buffers that pop() would give, the last one first; call drop(count) after using them.
   const uint32_t* top(uint32_t count) const { return stack_.get() + size_ - count; }
   void drop(uint32_t count) { size_ -= count; }

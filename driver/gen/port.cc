@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "driver/gen/frames.h"
 
@@ -36,6 +37,8 @@ class GenQueue final : public ReceiveQueue {
                                                std::max<uint64_t>(options.flows / options.queues, 1), length,
                                                options.seed + queue * 0x1000193ull));
     flows_ = templates_.front().frames.size();
+    plain_ = fixed_length_ != 0 && options.write == gen::Write::kHead &&
+             (options.mix == gen::Mix::kIpv4 || options.mix == gen::Mix::kVlan);
   }
 
   uint32_t descriptors() const override { return kArmed; }
@@ -70,10 +73,10 @@ class GenQueue final : public ReceiveQueue {
     const auto due = static_cast<uint32_t>(std::min<uint64_t>(due_frames(), out.size()));
     if (due == 0) return {};
     const uint32_t frames = std::min(due, free.size());
-    if (fixed_length_ != 0 && options_.write == gen::Write::kHead)
-      fill<true>(out.data(), frames, free);
+    if (plain_)
+      fill_plain(out.data(), frames, free);
     else
-      fill<false>(out.data(), frames, free);
+      fill_other(out.data(), frames, free);
     Burst burst{.frames = frames};
     if (!waits_for_takers()) {  // the NIC's frames came all the same: their buffers stay armed
       burst.no_buffer = due - frames;
@@ -126,33 +129,66 @@ class GenQueue final : public ReceiveQueue {
     if (left_ == 0) ended_.store(true, std::memory_order_relaxed);
   }
 
-  std::byte* start_of(uint32_t buffer) const { return region_.buffer(buffer) + (buffer & colours_) * 64; }
+  // What a Frame of a fixed length says beside where it is, as it lies in a Frame: one store.
+  struct FixedPart {
+    uint64_t location = 0;
+    uint32_t length;
+    uint32_t hash = 0;
+    uint16_t captured;
+    uint16_t flags = 0;
+    uint32_t offsets_source_reserved = 0;
+  };
+  static_assert(sizeof(FixedPart) == offsetof(Frame, data) - offsetof(Frame, location));
 
-  // As DMA would: writes frames into the armed buffers, and arms others in their place.
-  template <bool kPlain>
-  void fill(Frame* out, uint32_t frames, FreeBuffers& free) {
-    const uint32_t* fresh = free.top(frames);
+  // As DMA would: writes frames into the armed buffers, and arms others in their place. The members it
+  // works with are in locals: a store of bytes may change anything, as far as the compiler knows.
+  void fill_plain(Frame* out, uint32_t frames, FreeBuffers& free) {
+    const uint32_t* fresh = free.top(frames) + frames;
+    uint32_t* const armed = armed_.data();
+    std::byte* const base = region_.base;
+    const size_t buffer_bytes = region_.buffer_bytes;
+    const uint32_t colours = colours_;
+    const auto start = [&](uint32_t buffer) {
+      return base + buffer * buffer_bytes + (buffer & colours) * 64;
+    };
+    const FixedPart fixed{.length = fixed_length_, .captured = static_cast<uint16_t>(fixed_length_)};
+    const gen::Template* const templates = templates_.front().frames.data();
+    const uint64_t flows = flows_;
+    uint64_t flow = flow_, sequence = sequence_;
+    uint32_t next = next_;
     for (uint32_t i = 0; i < frames; ++i) {
       // A device would have written into our cache already; we fetch the line that comes some frames later.
-      __builtin_prefetch(start_of(armed_[(next_ + kPrefetchAhead) % kArmed]), 1);
-      uint32_t& slot = armed_[next_++ % kArmed];
-      const uint32_t buffer = slot;
-      slot = fresh[frames - 1 - i];
-      std::byte* data = start_of(buffer);
-      const uint32_t length = kPlain ? fixed_length_ : write_other(data);
-      if (kPlain) write_head(templates_.front(), data);
-      Frame& frame = out[i];
-      frame.length = length;
-      frame.captured = static_cast<uint16_t>(length);
-      frame.hash = 0;
-      frame.flags = 0;
-      frame.l3_half = frame.l4_half = frame.reserved = 0;
-      frame.data = data;
-      frame.buffer = buffer;
+      __builtin_prefetch(start(armed[(next + kPrefetchAhead) % kArmed]), 1);
+      const uint32_t buffer = std::exchange(armed[next++ % kArmed], *--fresh);
+      std::byte* data = start(buffer);
+      std::memcpy(data, &templates[flow], sizeof(gen::Template));
+      std::memcpy(data + gen::kSequenceOffset, &sequence, sizeof sequence);
+      std::memcpy(&out[i].location, &fixed, sizeof fixed);
+      out[i].data = data;
+      out[i].buffer = buffer;
+      ++sequence;
+      flow = flow + 1 == flows ? 0 : flow + 1;
+    }
+    flow_ = flow;
+    sequence_ = sequence;
+    next_ = next;
+    free.drop(frames);
+  }
+
+  // The same for imix, IPv6, write=0 and write=all.
+  void fill_other(Frame* out, uint32_t frames, FreeBuffers& free) {
+    for (uint32_t i = 0; i < frames; ++i) {
+      const uint32_t buffer = std::exchange(armed_[next_++ % kArmed], free.pop());
+      std::byte* data = region_.buffer(buffer) + (buffer & colours_) * 64;
+      const uint32_t length = write_other(data);
+      out[i] = {};
+      out[i].length = length;
+      out[i].captured = static_cast<uint16_t>(length);
+      out[i].data = data;
+      out[i].buffer = buffer;
       ++sequence_;
       if (++flow_ == flows_) flow_ = 0;
     }
-    free.drop(frames);
   }
 
   // Straight into the buffer: a copy that is patched first would be read again before it is written.
@@ -184,6 +220,7 @@ class GenQueue final : public ReceiveQueue {
   const uint32_t fixed_length_;            // 0: imix
   std::vector<gen::Templates> templates_;  // one, or one for each of imix's lengths
   uint64_t flows_ = 1;
+  bool plain_ = false;
   Region region_;
   std::array<uint32_t, kArmed> armed_{};
   uint32_t held_ = 0;
