@@ -164,15 +164,15 @@ Result<void> E1000Port::make_queues() {
 // Received frames are the device's to write and never to read; frames to send the other way round. So the
 // same memory is mapped once for each.
 Result<void> E1000Port::prepare(const PortNeeds& needs) {
-  if (gone_) return std::unexpected(lost());
+  if (gone_) return context(function_->address(), lost());
   Result<pci::Iova> writable =
       function_->dma_map(needs.arena, needs.arena_bytes, pci::DmaAccess::kDeviceWrites);
-  if (!writable) return std::unexpected(writable.error());
+  if (!writable) return context(function_->address(), writable.error());
   receive_->set_arena(*writable);
   if (!transmit_) return {};
   Result<pci::Iova> readable =
       function_->dma_map(needs.arena, needs.arena_bytes, pci::DmaAccess::kDeviceReads);
-  if (!readable) return std::unexpected(readable.error());
+  if (!readable) return context(function_->address(), readable.error());
   transmit_->set_arena(*readable);
   return {};
 }
@@ -283,7 +283,7 @@ uint32_t E1000Port::receive_control() const {
 // ---- start and stop ----------------------------------------------------------------------------------
 
 Result<void> E1000Port::start() {
-  if (gone_) return std::unexpected(lost());
+  if (gone_) return context(function_->address(), lost());
   if (running_) return {};
   if (!receive_->armed()) return fail(Code::kUsage, address_ + ": its queue has no buffers yet");
   if (Result<void> done = reset(); !done) return context(function_->address(), done.error());
@@ -364,7 +364,7 @@ void E1000Port::leave() {
 }
 
 Error E1000Port::lost() const {
-  return {Code::kGone, function_->address() + " does not answer: it was unbound, unplugged, or lost power",
+  return {Code::kGone, "it does not answer: it was unbound, unplugged, or lost power",
           "ringcap devices shows what is there"};
 }
 

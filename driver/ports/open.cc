@@ -4,6 +4,7 @@
 
 #include "driver/gen/port.h"
 #include "driver/packet/port.h"
+#include "driver/vfio/port.h"
 
 namespace ringcap {
 namespace {
@@ -48,6 +49,11 @@ GenOptions gen_options(const PortAddress& a) {
 Result<std::unique_ptr<Port>> open_port(const PortAddress& address) {
   switch (address.kind) {
     case PortKind::kVfio:
+      return open_vfio_port(address.address, {.mtu = address.mtu,
+                                              .queues = address.queues,
+                                              .descriptors = address.descriptors,
+                                              .moderation_us = address.moderation_us,
+                                              .bad = address.bad});
     case PortKind::kTap:
     case PortKind::kXdp:
     case PortKind::kPcap:

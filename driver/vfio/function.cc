@@ -192,12 +192,12 @@ Result<bool> VfioFunction::reset() {
 
 Result<std::unique_ptr<pci::Bar>> VfioFunction::bar(uint32_t index) {
   Result<std::vector<std::byte>> info = region_info(device_.get(), VFIO_PCI_BAR0_REGION_INDEX + index);
-  if (!info) return context(address_, info.error());
+  if (!info) return std::unexpected(info.error());
   vfio_region_info head;
   std::memcpy(&head, info->data(), sizeof(head));
-  if (head.size == 0) return fail(Code::kSystem, fmt::format("{} has no BAR {}", address_, index));
+  if (head.size == 0) return fail(Code::kSystem, fmt::format("it has no BAR {}", index));
   Result<std::vector<std::shared_ptr<Window>>> windows = map_windows(index, *info);
-  if (!windows) return context(address_, windows.error());
+  if (!windows) return std::unexpected(windows.error());
   windows_.insert(windows_.end(), windows->begin(), windows->end());
   return std::make_unique<VfioBar>(device_.get(), head.offset, head.size, std::move(*windows));
 }
@@ -228,7 +228,7 @@ Result<std::vector<std::shared_ptr<Window>>> VfioFunction::map_windows(uint32_t 
 Result<pci::Iova> VfioFunction::dma_map(std::byte* data, uint64_t bytes, pci::DmaAccess access) {
   if (released_) return fail(Code::kGone, address_ + " is gone");
   Result<pci::Iova> iova = group_->map(data, bytes, access);
-  if (!iova) return context(address_, iova.error());
+  if (!iova) return iova;
   mapped_.push_back({*iova, bytes});
   return iova;
 }
@@ -250,9 +250,7 @@ Result<pci::Function::DmaMemory> VfioFunction::dma_allocate(uint64_t bytes) {
 // ---- interrupts and events ----------------------------------------------------------------------
 
 Result<pci::Interrupt> VfioFunction::enable_interrupts(uint32_t vectors) {
-  Result<pci::Interrupt> kind = interrupts_.enable(device_.get(), vectors);
-  if (!kind) return context(address_, kind.error());
-  return kind;
+  return interrupts_.enable(device_.get(), vectors);
 }
 
 Result<void> VfioFunction::arm_events() {
