@@ -1,0 +1,184 @@
+#include "tests/nic/model.h"
+
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include <cstring>
+#include <set>
+
+#include "driver/e1000/descriptors.h"
+#include "driver/e1000/registers.h"
+
+namespace ringcap::nic {
+
+namespace reg = e1000;
+
+namespace {
+
+const std::set<uint32_t> kStatistics{reg::CRCERRS, reg::MPC, reg::GPRC, reg::GPTC,
+                                     reg::RUC,     reg::RFC, reg::ROC,  reg::RJC};
+const std::set<uint32_t> kPlain{
+    reg::CTRL,   reg::STATUS, reg::EECD, reg::CTRL_EXT, reg::MDIC,   reg::EXTCNF_CTRL,
+    reg::PBA,    reg::GCR,    reg::ITR,  reg::IMS,      reg::IMC,    reg::EIAC,
+    reg::IVAR,   reg::EITR0,  reg::ICR,  reg::RCTL,     reg::RDBAL,  reg::RDBAH,
+    reg::RDLEN,  reg::RDH,    reg::RDT,  reg::RDTR,     reg::RXDCTL, reg::RADV,
+    reg::RXCSUM, reg::RFCTL,  reg::MRQC, reg::TCTL,     reg::TIPG,   reg::TDBAL,
+    reg::TDBAH,  reg::TDLEN,  reg::TDH,  reg::TDT,      reg::TXDCTL, reg::TARC0};
+
+bool known(uint32_t offset) {
+  const bool table = offset >= reg::MTA && offset < reg::MTA + 512 && offset % 4 == 0;
+  return table || kStatistics.contains(offset) || kPlain.contains(offset);
+}
+
+}  // namespace
+
+// ---- registers -------------------------------------------------------------------------------------
+
+uint32_t Chip::read(uint32_t offset) {
+  if (removed) return ~0u;
+  if (!known(offset)) complaints.push_back(fmt::format("read of {:#x}", offset));
+  if (kStatistics.contains(offset) || offset == reg::ICR) return std::exchange(registers[offset], 0);
+  switch (offset) {
+    case reg::STATUS:
+      return registers[offset] | 2u << reg::status::SPEED_SHIFT |
+             (registers[reg::CTRL] & reg::ctrl::GIO_MASTER_DISABLE ? 0 : reg::status::GIO_MASTER_ENABLE);
+    case reg::EECD:
+      return reg::eecd::AUTO_RD;
+    default:
+      return registers[offset];
+  }
+}
+
+void Chip::write(uint32_t offset, uint32_t value) {
+  if (removed) return;
+  if (!known(offset)) complaints.push_back(fmt::format("write of {:#x}", offset));
+  if (offset == reg::CTRL && (value & reg::ctrl::RST)) return reset();
+  if (offset == reg::MDIC) value |= reg::mdic::READY;
+  if (offset == reg::ICR) value = registers[offset] & ~value;
+  if (offset == reg::RDH && (registers[reg::RCTL] & reg::rctl::EN))
+    complaints.push_back("RDH written while receiving");
+  if (offset == reg::RDT) ++tail_writes;
+  registers[offset] = value;
+  if (offset == reg::TDT) transmit();
+}
+
+void Chip::reset() {
+  if (bus_master) complaints.push_back("reset with bus mastering on");
+  ++resets;
+  std::map<uint32_t, uint32_t> kept{{reg::PBA, registers[reg::PBA]}, {reg::STATUS, reg::status::LU}};
+  for (const uint32_t offset : kStatistics) kept[offset] = registers[offset];
+  registers = std::move(kept);
+  if (reset_hangs) registers[reg::CTRL] = reg::ctrl::RST;
+}
+
+// ---- DMA ---------------------------------------------------------------------------------------------
+
+std::byte* Chip::reach(uint64_t iova, uint64_t bytes, bool device_writes) {
+  const pci::DmaAccess wrong = device_writes ? pci::DmaAccess::kDeviceReads : pci::DmaAccess::kDeviceWrites;
+  for (const Window& window : windows) {
+    const bool inside = iova >= window.iova && iova + bytes <= window.iova + window.bytes;
+    if (inside && bus_master && window.access != wrong) return window.data + (iova - window.iova);
+  }
+  complaints.push_back(
+      fmt::format("DMA fault: {} of {} bytes at {:#x}", device_writes ? "write" : "read", bytes, iova));
+  return nullptr;
+}
+
+uint32_t Chip::armed() const {
+  const auto at = [&](uint32_t offset) { return registers.contains(offset) ? registers.at(offset) : 0; };
+  const uint32_t ring = at(reg::RDLEN) / 16;
+  return ring == 0 ? 0 : (at(reg::RDT) + ring - at(reg::RDH)) % ring;
+}
+
+bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how) {
+  if (removed || !(registers[reg::RCTL] & reg::rctl::EN) || armed() == 0) return false;
+  const uint64_t ring = registers[reg::RDBAL] | uint64_t{registers[reg::RDBAH]} << 32;
+  uint32_t& head = registers[reg::RDH];
+  auto* descriptor = reinterpret_cast<e1000::ReceiveDescriptor*>(reach(ring + 16 * head, 16, true));
+  if (descriptor == nullptr) return false;
+  if (how.write_data) {
+    std::byte* data = reach(descriptor->address, frame.size(), true);
+    if (data == nullptr) return false;
+    std::memcpy(data, frame.data(), frame.size());
+  }
+  const uint64_t length = how.length >= 0 ? static_cast<uint32_t>(how.length) : frame.size();
+  descriptor->address = 0x5a5a'5a5a'5a5a'5a5a;  // the device writes over it
+  const uint64_t word = length << 32 | how.errors | (how.end_of_packet ? 2 : 0) | 1;
+  std::atomic_ref(descriptor->word).store(word, std::memory_order_release);
+  head = (head + 1) % (registers[reg::RDLEN] / 16);
+  return true;
+}
+
+void Chip::transmit() {
+  if (!(registers[reg::TCTL] & reg::tctl::EN)) return;
+  const uint64_t ring = registers[reg::TDBAL] | uint64_t{registers[reg::TDBAH]} << 32;
+  const uint32_t slots = registers[reg::TDLEN] / 16;
+  for (uint32_t& head = registers[reg::TDH]; head != registers[reg::TDT]; head = (head + 1) % slots) {
+    auto* descriptor = reinterpret_cast<e1000::TransmitDescriptor*>(reach(ring + 16 * head, 16, true));
+    if (descriptor == nullptr) return;
+    const uint64_t length = descriptor->word & 0xffff;
+    if (length != 0) {
+      const auto* data = reinterpret_cast<uint8_t*>(reach(descriptor->address, length, false));
+      if (data == nullptr) return;
+      sent.emplace_back(data, data + length);
+    }
+    if (descriptor->word & e1000::transmit::kReportStatus) descriptor->word |= e1000::transmit::kDone;
+  }
+}
+
+// ---- the function --------------------------------------------------------------------------------------
+
+namespace {
+
+class ModelBar final : public pci::Bar {
+ public:
+  explicit ModelBar(std::shared_ptr<Chip> chip) : chip_(std::move(chip)) {}
+  uint32_t read32(uint32_t offset) override { return chip_->read(offset); }
+  void write32(uint32_t offset, uint32_t value) override { chip_->write(offset, value); }
+  uint64_t bytes() const override { return 128 << 10; }
+
+ private:
+  std::shared_ptr<Chip> chip_;
+};
+
+}  // namespace
+
+ModelFunction::ModelFunction(std::shared_ptr<Chip> chip, uint16_t device)
+    : chip_(std::move(chip)), device_(device) {
+  chip_->registers[reg::STATUS] = reg::status::LU;
+  chip_->events = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+}
+
+Result<uint32_t> ModelFunction::config_read(uint32_t offset, uint32_t) {
+  return offset == 0 ? 0x8086u : device_;
+}
+
+Result<std::unique_ptr<pci::Bar>> ModelFunction::bar(uint32_t) { return std::make_unique<ModelBar>(chip_); }
+
+Result<pci::Iova> ModelFunction::dma_map(std::byte* data, uint64_t bytes, pci::DmaAccess access) {
+  const uint64_t iova = chip_->next_iova;
+  chip_->next_iova += (bytes + 0xfffff) & ~uint64_t{0xfffff};
+  chip_->windows.push_back({iova, data, bytes, access});
+  return pci::Iova{iova};
+}
+
+Result<pci::Function::DmaMemory> ModelFunction::dma_allocate(uint64_t bytes) {
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  memory_.push_back(Mapping::adopt(data, bytes));
+  return DmaMemory{memory_.back().data(),
+                   *dma_map(memory_.back().data(), bytes, pci::DmaAccess::kDeviceReadsWrites), bytes};
+}
+
+Result<void> ModelFunction::set_bus_master(bool on) {
+  chip_->bus_master = on;
+  return {};
+}
+
+pci::Function::Events ModelFunction::consume_events() {
+  eventfd_t count = 0;
+  ::eventfd_read(chip_->events.get(), &count);
+  return std::exchange(chip_->pending, {});
+}
+
+}  // namespace ringcap::nic

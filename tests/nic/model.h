@@ -1,0 +1,95 @@
+// An 82574L in the process, for what QEMU's never does: bad descriptors, bad frames, missed frames, a
+// reset that hangs, removal, PCIe errors. Registers only as far as the driver uses them, and as the
+// datasheet says, not as the driver expects: an access to any other register is remembered as a complaint.
+//
+// A test keeps the Chip; the driver gets a ModelFunction of it. One thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "capture/base/fd.h"
+#include "capture/base/mapping.h"
+#include "driver/pci/function.h"
+
+namespace ringcap::nic {
+
+// How a frame's descriptor is written back; the defaults are a good frame's.
+struct WriteBack {
+  bool end_of_packet = true;
+  uint32_t errors = 0;  // bits of the extended status and error word
+  int32_t length = -1;  // -1: what the frame has
+  bool write_data = true;
+};
+
+class Chip {
+ public:
+  // ---- the wire
+  // Delivers a frame as one descriptor; false if the device has none, or does not receive.
+  bool deliver(const std::vector<uint8_t>& frame, const WriteBack& how = {});
+  std::vector<std::vector<uint8_t>> sent;
+
+  // ---- faults
+  bool reset_hangs = false;
+  bool removed = false;  // registers read as ones
+  bool bus_master = false;
+  uint32_t armed() const;                  // descriptors that the device may use
+  std::map<uint32_t, uint32_t> registers;  // those with no behaviour of their own, by offset
+  void count(uint32_t statistic, uint32_t times) { registers[statistic] += times; }
+  std::vector<std::string> complaints;
+  uint32_t resets = 0;
+  uint32_t tail_writes = 0;
+
+  // ---- the driver's side
+  uint32_t read(uint32_t offset);
+  void write(uint32_t offset, uint32_t value);
+  // What the device may reach.
+  struct Window {
+    uint64_t iova;
+    std::byte* data;
+    uint64_t bytes;
+    pci::DmaAccess access;
+  };
+  std::vector<Window> windows;
+  uint64_t next_iova = 16 << 20;
+  bool released = false;
+  Fd events;  // an eventfd: the function's
+  pci::Function::Events pending;
+
+ private:
+  std::byte* reach(uint64_t iova, uint64_t bytes, bool device_writes);
+  void reset();
+  void transmit();
+};
+
+class ModelFunction final : public pci::Function {
+ public:
+  explicit ModelFunction(std::shared_ptr<Chip> chip, uint16_t device = 0x10d3);
+  const std::string& address() const override { return address_; }
+  Result<uint32_t> config_read(uint32_t offset, uint32_t bytes) override;
+  Result<void> config_write(uint32_t, uint32_t, uint32_t) override { return {}; }
+  Result<std::unique_ptr<pci::Bar>> bar(uint32_t index) override;
+  Result<pci::Iova> dma_map(std::byte* data, uint64_t bytes, pci::DmaAccess access) override;
+  Result<DmaMemory> dma_allocate(uint64_t bytes) override;
+  Result<bool> reset() override { return false; }
+  Result<void> set_bus_master(bool on) override;
+  Result<pci::Interrupt> enable_interrupts(uint32_t) override { return pci::Interrupt::kNone; }
+  int interrupt_fd(uint32_t) const override { return -1; }
+  bool consume_interrupt(uint32_t) override { return false; }
+  int event_fd() const override { return chip_->events.get(); }
+  Events consume_events() override;
+  bool gone() const override { return chip_->released; }
+  void release() override { chip_->released = chip_->removed = true; }
+
+ private:
+  std::shared_ptr<Chip> chip_;
+  std::string address_ = "0000:03:00.0";
+  uint16_t device_;
+  std::vector<Mapping> memory_;
+};
+
+}  // namespace ringcap::nic
