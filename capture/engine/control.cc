@@ -226,10 +226,7 @@ void Control::on_consumer_socket(Connection& connection) {
   if (!closed) {
     const auto header = message::parse_header(received->bytes);
     if (header && header->type != message::Type::kDetach) return;  // nothing else is asked of us: ignored
-    if (!header && consumer != nullptr) {
-      const Error error = header.error();
-      detach(*consumer, &error);
-    }
+    if (!header && consumer != nullptr) detach(*consumer, &header.error());
   }
   const uint64_t number = connection.number;
   if (consumer != nullptr) detach(*consumer, nullptr);

@@ -218,6 +218,7 @@ Result<Fd> Engine::listen() {
 
 Result<void> Engine::run() {
   std::vector<std::jthread> threads;
+  threads.reserve(workers_.size());
   for (auto& worker : workers_) threads.emplace_back([&worker] { worker->run(); });
   auto result = control_->run();  // asks the workers to stop at its end
   threads.clear();

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstring>
 #include <ctime>
 
@@ -70,7 +69,7 @@ void fill_header(layout::Header& h, const StateShape& shape, const Tables& t) {
 
 void put_name(char* field, size_t bytes, const std::string& text) {
   std::memset(field, 0, bytes);
-  std::memcpy(field, text.data(), std::min(text.size(), bytes - 1));
+  text.copy(field, bytes - 1);
 }
 
 uint64_t realtime_ns() {

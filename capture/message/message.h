@@ -18,7 +18,7 @@
 namespace ringcap::message {
 
 inline constexpr uint32_t kMagic = 0x4d435252;  // "RRCM"
-inline constexpr size_t kMaxBytes = 64 * 1024;
+inline constexpr size_t kMaxBytes = size_t{64} << 10;
 inline constexpr uint32_t kMaxFilterInstructions = 4096;
 inline constexpr size_t kMaxFds = 4;
 

@@ -149,7 +149,7 @@ class GenQueue final : public ReceiveQueue {
     const size_t buffer_bytes = region_.buffer_bytes;
     const uint32_t colours = colours_;
     const auto start = [&](uint32_t buffer) {
-      return base + buffer * buffer_bytes + (buffer & colours) * 64;
+      return base + buffer * buffer_bytes + size_t{64} * (buffer & colours);
     };
     const FixedPart fixed{.length = fixed_length_, .captured = static_cast<uint16_t>(fixed_length_)};
     const gen::Template* const templates = templates_.front().frames.data();
@@ -179,7 +179,7 @@ class GenQueue final : public ReceiveQueue {
   void fill_other(Frame* out, uint32_t frames, FreeBuffers& free) {
     for (uint32_t i = 0; i < frames; ++i) {
       const uint32_t buffer = std::exchange(armed_[next_++ % kArmed], free.pop());
-      std::byte* data = region_.buffer(buffer) + (buffer & colours_) * 64;
+      std::byte* data = region_.buffer(buffer) + size_t{64} * (buffer & colours_);
       const uint32_t length = write_other(data);
       out[i] = {};
       out[i].length = length;

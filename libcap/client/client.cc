@@ -1,6 +1,5 @@
 #include "libcap/client/client.h"
 
-#include <errno.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -8,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <ctime>
 
 #include "capture/base/names.h"
