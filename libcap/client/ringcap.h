@@ -85,10 +85,10 @@ enum {
 };
 
 struct ringcap_options {
-  size_t size;                              /* sizeof(struct ringcap_options) */
-  const char* program;                      /* the name that the engine shows; NULL: this program's */
-  uint32_t ring_frames;                     /* per worker, 128 to 16777216; 0: the engine's default, or what is left */
-  uint32_t flags;                           /* RINGCAP_ALLOW_SMALLER, RINGCAP_MERGE */
+  size_t size;          /* sizeof(struct ringcap_options) */
+  const char* program;  /* the name that the engine shows; NULL: this program's */
+  uint32_t ring_frames; /* per worker, 128 to 16777216; 0: the engine's default, or what is left */
+  uint32_t flags;       /* RINGCAP_ALLOW_SMALLER, RINGCAP_MERGE */
   const struct ringcap_instruction* filter; /* NULL: every frame */
   uint32_t filter_length;                   /* instructions, at most 4096 */
   int32_t wait_ms;                          /* for the engine to appear; 0: not at all; -1: for ever */
