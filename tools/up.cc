@@ -8,6 +8,7 @@
 #include "tools/cli.h"
 #include "tools/engine_options.h"
 #include "tools/filter_text.h"
+#include "tools/privileges.h"
 
 namespace ringcap::tools {
 namespace po = boost::program_options;
@@ -31,7 +32,7 @@ void handle_signals(engine::Engine& engine) {
 struct UpWords {
   std::string port;
   std::vector<std::string> more_ports;
-  std::string name, filter, group = "ringcap";
+  std::string name, filter, group = "ringcap", user = "ringcap";
   Count wait_consumers{};
   bool until_end = false;
   EngineWords engine;
@@ -82,6 +83,8 @@ int run_up(const Words& words) {
   cli.options()("filter", po::value(&up.filter)->value_name("FILTER"),
                 "drop what does not match, for everybody");
   cli.options()("group", po::value(&up.group)->value_name("GROUP"), "whose members may attach");
+  cli.options()("user", po::value(&up.user)->value_name("USER"),
+                "run as USER once devices and memory are open; \"\" stays root");
   cli.options()("wait-consumers", po::value(&up.wait_consumers)->value_name("N"),
                 "start the ports when so many consumers have attached");
   cli.options()("until-end", po::bool_switch(&up.until_end),
@@ -94,6 +97,7 @@ int run_up(const Words& words) {
 
   auto engine = open_engine(up);
   if (!engine) return report(engine.error());
+  if (auto became = become_user(up.user, cli.given("user")); !became) return report(became.error());
   handle_signals(**engine);
   spdlog::info("engine {} is up; see it: ringcap stat {}", (*engine)->name(), (*engine)->name());
   if (auto ran = (*engine)->run(); !ran) return report(ran.error());
