@@ -423,6 +423,9 @@ void Control::sources_ended() {
   setup_.state->header().state.store(
       static_cast<uint32_t>(layout::EngineState::kSourcesEnded),
       std::memory_order_release);  // pairs with the client's look at its rings' end
+  for (const Port* port : setup_.ports)
+    if (const std::string problem = port->problem(); !problem.empty())
+      spdlog::error("{}: {}", port->address(), problem);
   spdlog::info("all sources have ended");
   wake_everybody();
 }

@@ -5,9 +5,9 @@
 // before the block's place, so that every read() of a regular file is a whole block at a multiple of its
 // size.
 //
-// mmap was tried and left: 8 % slower than read() at the first pass over a file in page cache (the faults
-// cost more than the copy), it does not work on pipes, and a file that shrinks meanwhile is a SIGBUS there
-// and a short read here.
+// mmap was tried and left: 9.5 million IMIX frames a second (11 with MAP_POPULATE) where read() gave 16, out
+// of the page cache on a busy machine. It does not work on pipes either, and a file that shrinks meanwhile is
+// a SIGBUS there and a short read here.
 #pragma once
 
 #include <cstddef>

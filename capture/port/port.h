@@ -182,6 +182,9 @@ class Port {
 
   virtual std::span<const std::unique_ptr<ReceiveQueue>> receive_queues() const = 0;
   virtual TransmitQueue* transmit_queue() { return nullptr; }
+  // What made a source end too early (a file that is damaged); empty: nothing did. Of use once its queues
+  // have ended.
+  virtual std::string problem() const { return {}; }
 
   // Attaches the arena (DMA mappings). Called once, before any queue is armed, with all privileges.
   virtual Result<void> prepare(const PortNeeds&) { return {}; }
