@@ -1,6 +1,7 @@
 #include "capture/pcapfile/input.h"
 
 #include <poll.h>
+#include <sanitizer/asan_interface.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,7 +21,16 @@ Input::Input(Fd fd, size_t block_bytes)
   at_ = end_ = buffer_.get() + kMaxNeedBytes;
 }
 
+// Under the address sanitizer, what was not read is not there: a reader that looks beyond it is caught.
 Input::Need Input::fill(size_t bytes) {
+  ASAN_UNPOISON_MEMORY_REGION(buffer_.get(), static_cast<size_t>(limit_ - buffer_.get()));
+  const Need need = read_blocks(bytes);
+  ASAN_POISON_MEMORY_REGION(buffer_.get(), static_cast<size_t>(at_ - buffer_.get()));
+  ASAN_POISON_MEMORY_REGION(end_, static_cast<size_t>(limit_ - end_));
+  return need;
+}
+
+Input::Need Input::read_blocks(size_t bytes) {
   const size_t left = available();
   std::byte* const block = buffer_.get() + kMaxNeedBytes;
   if (left > 0) std::memmove(block - left, at_, left);

@@ -54,6 +54,7 @@ class Input {
 
  private:
   Need fill(size_t bytes);
+  Need read_blocks(size_t bytes);
   bool readable_now() const;
 
   Fd fd_;

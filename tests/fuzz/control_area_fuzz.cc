@@ -17,7 +17,7 @@ void require(bool condition) {
 
 // One engine for all inputs: each brings a consumer of its own.
 OneWorker& engine() {
-  static OneWorker one("gen:", uint64_t{4} << 20);
+  static OneWorker one("gen:", uint64_t{8} << 20);
   return one;
 }
 
