@@ -49,7 +49,11 @@ class Bytes {
   uint16_t be16(uint32_t offset) const { return __builtin_bswap16(load<uint16_t>(at(offset))); }
 
   // To be asked before each header: bounds depth and work.
-  bool may_walk() { return headers_left_ != 0 && headers_left_-- != 0; }
+  bool may_walk() {
+    if (headers_left_ == 0) return false;
+    --headers_left_;
+    return true;
+  }
 
  private:
   const std::byte* data_;
