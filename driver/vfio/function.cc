@@ -67,7 +67,7 @@ struct RegionDetail {
 };
 
 std::vector<vfio_region_sparse_mmap_area> sparse_areas(const std::vector<std::byte>& info, uint32_t at) {
-  vfio_region_info_cap_sparse_mmap head{};
+  vfio_region_info_cap_sparse_mmap head;
   std::vector<vfio_region_sparse_mmap_area> areas;
   if (at + sizeof(head) > info.size()) return areas;
   std::memcpy(&head, info.data() + at, sizeof(head));
