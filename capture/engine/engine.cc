@@ -20,6 +20,7 @@ namespace ringcap::engine {
 namespace {
 
 constexpr uint64_t kPiece = uint64_t{2} << 20;  // regions begin and end at multiples of a hugepage
+constexpr uint32_t kEthernet = 1;               // LINKTYPE_ETHERNET
 constexpr uint32_t kMinBuffer = 2048;
 constexpr uint32_t kMaxBuffer = 16384;
 
@@ -134,7 +135,8 @@ Result<void> Engine::make_workers() {
   const HashKey key = random_key();
   for (uint32_t w = 0; w < queues_.size(); ++w) {
     WorkerSetup setup{.number = w,
-                      .queues = {{queues_[w], &state_.source(w), static_cast<uint8_t>(w)}},
+                      .queues = {{queues_[w], &state_.source(w), static_cast<uint8_t>(w),
+                                  ports_[sources_[w].port]->link_type() == kEthernet}},
                       .region = regions_[w],
                       .state = &state_.header(),
                       .poll = options_.poll,

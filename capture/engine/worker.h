@@ -33,7 +33,8 @@ inline constexpr uint32_t kBurst = 64;  // frames a round and queue; bits of a M
 struct WorkerQueue {
   ReceiveQueue* queue = nullptr;
   layout::SourceEntry* source = nullptr;
-  uint8_t number = 0;  // in the table of sources
+  uint8_t number = 0;    // in the table of sources
+  bool ethernet = true;  // else the frames are not parsed: no offsets, no hash
 };
 
 struct WorkerSetup {

@@ -59,15 +59,16 @@ class OneWorker {
                                    .arena = &arena_};
     state_ = engine::State::create(shape).value();
     events_fd_ = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-    worker_ = std::make_unique<engine::Worker>(engine::WorkerSetup{.number = 0,
-                                                                   .queues = {{queue, &state_.source(0), 0}},
-                                                                   .region = region_,
-                                                                   .state = &state_.header(),
-                                                                   .poll = poll,
-                                                                   .hash_key = {},
-                                                                   .cpu = -1,
-                                                                   .events_fd = events_fd_.get(),
-                                                                   .thread_name = "worker"});
+    worker_ =
+        std::make_unique<engine::Worker>(engine::WorkerSetup{.number = 0,
+                                                             .queues = {{queue, &state_.source(0), 0, true}},
+                                                             .region = region_,
+                                                             .state = &state_.header(),
+                                                             .poll = poll,
+                                                             .hash_key = {},
+                                                             .cpu = -1,
+                                                             .events_fd = events_fd_.get(),
+                                                             .thread_name = "worker"});
     worker_->arm_queues().value();
     consumers_ = std::make_unique<engine::Consumers>(
         state_,
