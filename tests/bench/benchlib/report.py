@@ -34,10 +34,10 @@ def markdown(comparison):
 
 def _table(comparison, used):
     ours = next((line for line in comparison.lines if line.ours and not line.missing), None)
-    states = used or ["disturbed"]
-    head = ["", *(f"{state} (samples)" for state in states)]
+    states = used or [None]
+    head = ["", *(f"{state or 'disturbed'} (samples)" for state in states)]
     head += [heading for _, heading, _ in comparison.columns]
-    head += [f"{ours.name} : this, {state}" for state in states] if ours else []
+    head += [f"{ours.name} : this, {state or 'disturbed'}" for state in states] if ours else []
     rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for line in comparison.lines:
         if line.missing and not line.samples:
@@ -49,30 +49,26 @@ def _table(comparison, used):
     return ["| " + " | ".join(row) + " |" for row in rows] + [""]
 
 
-def _value(line, state):
-    return line.disturbed_median() if state == "disturbed" else line.median(state)
-
-
 def _cell(line, state):
-    value = _value(line, state)
+    value = line.median(state)
     if value is None:
         return "-"
-    if state == "disturbed":
+    if state is None:
         return f"({shown(value, line.unit)}) ({len(line.samples)})"
     return f"{shown(value, line.unit)} ({len(line.of(state))})"
 
 
 def _extra(line, key, form, used):
-    value = line.extra(key, used[0] if used else None)
-    return "-" if value is None else form.format(value)
+    value = line.median(used[0] if used else None, key)
+    return "-" if value is None else form(value)
 
 
 def _ratio(ours, line, state):
-    top, bottom = _value(ours, state), _value(line, state)
+    top, bottom = ours.median(state), line.median(state)
     if line is ours or not top or not bottom:
         return "-"
     ratio = f"{top / bottom:.2f}"
-    return f"({ratio})" if state == "disturbed" else ratio
+    return f"({ratio})" if state is None else ratio
 
 
 def verdict(comparison, goal):
@@ -85,12 +81,12 @@ def verdict(comparison, goal):
 
 
 def _in_state(comparison, goal, ours, state):
-    peers = [p for p in map(comparison.line, goal.peers) if p and p.median(state)]
-    if not peers or ours.median(state) is None:
+    peers = [p for p in map(comparison.line, goal.peers) if p and p.median(state, goal.key)]
+    if not peers or ours.median(state, goal.key) is None:
         return f"{state}: not measured"
     pick = min if goal.lower_is_better else max
-    best = pick(peers, key=lambda p: p.median(state))
-    ratio = ours.median(state) / best.median(state)
+    best = pick(peers, key=lambda p: p.median(state, goal.key))
+    ratio = ours.median(state, goal.key) / best.median(state, goal.key)
     if min(len(ours.of(state)), len(best.of(state))) < ENOUGH:
         return f"{state}: {ratio:.2f} times, of fewer than {ENOUGH} samples"
     met = ratio <= goal.factor if goal.lower_is_better else ratio >= goal.factor

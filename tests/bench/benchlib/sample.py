@@ -60,19 +60,12 @@ class Line:
     def of(self, state):
         return [s for s in self.samples if s.counts and s.state == state]
 
-    def median(self, state):
-        """None without a sample that counts."""
-        return statistics.median(s.value for s in self.of(state)) if self.of(state) else None
-
-    def extra(self, key, state=None):
-        """Median of what a sample says besides its value."""
-        chosen = self.of(state) if state else self.samples
-        values = [s.extra[key] for s in chosen if s.extra.get(key) is not None]
+    def median(self, state, key=None):
+        """Of the samples of a state that count, or, with state None, of all: what is shown, in brackets, where
+        none counts. `key`: of what a sample says besides its value. None without samples."""
+        chosen = self.samples if state is None else self.of(state)
+        values = [s.value if key is None else s.extra[key] for s in chosen if key is None or key in s.extra]
         return statistics.median(values) if values else None
-
-    def disturbed_median(self):
-        """Of all samples, counted or not: what is shown, in brackets, when none counts."""
-        return statistics.median(s.value for s in self.samples) if self.samples else None
 
     def enough(self, samples=ENOUGH):
         return bool(self.missing) or any(len(self.of(state)) >= samples for state in STATES)
@@ -80,7 +73,7 @@ class Line:
 
 @dataclasses.dataclass
 class Goal:
-    """What the issue asks of one of our lines: `factor` times a peer's line, in each state measured."""
+    """What is asked of one of our lines: `factor` times a peer's line, in each state measured."""
 
     text: str
     ours: str
@@ -88,6 +81,7 @@ class Goal:
     factor: float
     required: bool = True
     lower_is_better: bool = False
+    key: str | None = None  # of a sample's extra; None: its value
 
 
 @dataclasses.dataclass
@@ -98,7 +92,7 @@ class Comparison:
     about: str
     lines: list
     goals: list = dataclasses.field(default_factory=list)
-    columns: list = dataclasses.field(default_factory=list)  # (key of extra, heading, format)
+    columns: list = dataclasses.field(default_factory=list)  # (key of extra, heading, function: value -> text)
     lower_is_better: bool = False
 
     def line(self, name):
