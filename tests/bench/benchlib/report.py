@@ -3,7 +3,7 @@
 import re
 
 from benchlib.machine import Failure, describe
-from benchlib.sample import ENOUGH, STATES, shown
+from benchlib.sample import ENOUGH, STATES, Comparison, shown
 
 
 def write(document, measured):
@@ -24,6 +24,8 @@ def write(document, measured):
 
 def markdown(comparison):
     """A section: what was compared, the table, what is asked and whether it is met."""
+    if not isinstance(comparison, Comparison):
+        return comparison.markdown()
     used = [state for state in STATES if any(line.of(state) for line in comparison.lines)]
     text = [f"### {comparison.title}", "", comparison.about, ""]
     text += _table(comparison, used)
