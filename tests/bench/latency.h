@@ -14,7 +14,8 @@ class Latencies {
   void add(uint64_t ns) { ns_.push_back(ns); }
   size_t size() const { return ns_.size(); }
 
-  // On stdout: count, median and 99th percentile in ns. The first tenth is left out: caches and clocks settle.
+  // On stdout: count, median and 99th percentile in ns. The first tenth is left out: caches and clocks
+  // settle.
   void print() {
     ns_.erase(ns_.begin(), ns_.begin() + static_cast<long>(ns_.size() / 10));
     std::ranges::sort(ns_);

@@ -1,0 +1,114 @@
+// A consumer that does what every consumer must: takes bursts, reads each frame's descriptor and first
+// cache line (--read=all: every byte), checks that the sequence numbers of gen: rise, gives back. For
+// --ms from the first frame on; then it prints what it read and lost.
+#include "libcap/client/ringcap.h"
+#include "tests/bench/bench.h"
+
+namespace {
+
+using namespace ringcap::bench;
+
+constexpr uint32_t kAhead = 8;           // frames between prefetch and read
+constexpr uint32_t kSequenceWord = 7;    // bytes 56 to 63 (driver/gen/port.h)
+constexpr uint32_t kRoundsPerLook = 64;  // between looks at the clock
+
+struct Total {
+  uint64_t frames = 0;
+  uint64_t bursts = 0;
+  uint64_t wrong = 0;  // sequence numbers that did not rise
+  uint64_t sum = 0;    // of what was read, so that the reading stays
+  uint64_t last = 0;
+};
+
+uint64_t sum_words(const uint8_t* data, uint32_t words) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < words; ++i) {
+    uint64_t word;
+    std::memcpy(&word, data + i * sizeof word, sizeof word);
+    sum += word;
+  }
+  return sum;
+}
+
+template <bool kAll>
+void read_burst(const ringcap_burst& burst, Total& total) {
+  for (uint32_t i = 0; i < burst.count; ++i) {
+    if (i + kAhead < burst.count) __builtin_prefetch(burst.arena + RINGCAP_OFFSET(&burst.frames[i + kAhead]));
+    const ringcap_descriptor& frame = burst.frames[i];
+    const uint8_t* data = burst.arena + RINGCAP_OFFSET(&frame);
+    total.sum += frame.timestamp_ns + sum_words(data, kAll ? frame.captured / 8 : 8);
+    uint64_t sequence;
+    std::memcpy(&sequence, data + kSequenceWord * 8, sizeof sequence);
+    total.wrong += sequence <= total.last && total.frames + i != 0;
+    total.last = sequence;
+  }
+  total.frames += burst.count;
+  ++total.bursts;
+}
+
+ringcap_t* attach(const Options& options) {
+  ringcap_options how = RINGCAP_OPTIONS_INIT;
+  how.wait_ms = 10'000;
+  how.ring_frames = static_cast<uint32_t>(number(options, "ring"));
+  ringcap_t* handle = nullptr;
+  ringcap_error error{};
+  if (ringcap_attach(text(options, "engine").c_str(), &how, &handle, &error) != RINGCAP_OK)
+    fail(fmt::format("{} {}", error.text, error.mend));
+  return handle;
+}
+
+// One burst, waiting for it; false at the end of the frames.
+bool take(ringcap_t* handle, uint32_t max, int wait_ms, ringcap_burst& burst) {
+  const int count = ringcap_take(handle, max, wait_ms, &burst);
+  if (count < 0 && count != RINGCAP_END && count != RINGCAP_E_GONE) fail(ringcap_last_error(handle)->text);
+  return count >= 0;
+}
+
+// Takes without waiting: a benchmark's consumer never sleeps.
+template <bool kAll>
+Total consume(ringcap_t* handle, uint64_t for_ns, uint32_t max) {
+  Total total;
+  ringcap_burst burst;
+  const uint64_t end = now_ns() + for_ns;
+  for (uint32_t round = 1; round % kRoundsPerLook != 0 || now_ns() < end; ++round) {
+    if (!take(handle, max, 0, burst)) break;
+    if (burst.count == 0) continue;
+    read_burst<kAll>(burst, total);
+    ringcap_give_back(handle, &burst);
+  }
+  return total;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options options = parse_options(
+      argc, argv,
+      {{"engine", "gen0"}, {"core", "1"}, {"ms", "1000"}, {"read", "line"}, {"max", "256"}, {"ring", "0"}});
+  pin_to(static_cast<int>(number(options, "core")));
+  ringcap_t* handle = attach(options);
+  ringcap_burst first;
+  if (!take(handle, 1, 10'000, first) || first.count == 0) fail("no frame came within 10 s");
+  ringcap_give_back(handle, &first);
+
+  const auto max = static_cast<uint32_t>(number(options, "max"));
+  const uint64_t for_ns = number(options, "ms") * 1'000'000;
+  ringcap_counters before{};
+  ringcap_stats(handle, &before);
+  const CoreShare measured;
+  const uint64_t start = now_ns();
+  const Total total = text(options, "read") == "all" ? consume<true>(handle, for_ns, max)
+                                                     : consume<false>(handle, for_ns, max);
+  const double seconds = static_cast<double>(now_ns() - start) / 1e9;
+  const double share = measured.share();
+  ringcap_counters after{};
+  ringcap_stats(handle, &after);
+  fmt::print(
+      "{{\"frames\": {}, \"lost\": {}, \"wrong\": {}, \"burst\": {:.1f}, \"seconds\": {:.6f}, "
+      "\"share\": {:.3f}, \"sum\": {}}}\n",
+      total.frames, after.dropped - before.dropped, total.wrong,
+      static_cast<double>(total.frames) / static_cast<double>(total.bursts ? total.bursts : 1), seconds,
+      share, total.sum);
+  ringcap_detach(handle);
+  return total.wrong == 0 ? 0 : 1;
+}
