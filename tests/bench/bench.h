@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 
 #include <cerrno>
+#include <cinttypes>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -57,20 +58,44 @@ inline uint64_t cpu_ns(int who) {
   return ns(use.ru_utime) + ns(use.ru_stime);
 }
 
+// The calling thread's time on a core and its time in the queue for one, in ns, as the scheduler counts.
+struct Scheduled {
+  uint64_t ran = 0;
+  uint64_t waited = 0;
+
+  static Scheduled now() {
+    Scheduled times;
+    if (FILE* file = std::fopen("/proc/thread-self/schedstat", "re")) {
+      if (std::fscanf(file, "%" SCNu64 " %" SCNu64, &times.ran, &times.waited) != 2) times = {};
+      std::fclose(file);
+    }
+    return times;
+  }
+};
+
 // The share of a core that the calling thread had since this object was made: 1 is all of it. A sample
 // counts only if each of its threads had at least 0.98 (tests/bench/benchlib/sample.py decides).
 class CoreShare {
  public:
-  CoreShare() : wall_(now_ns()), cpu_(cpu_ns(RUSAGE_THREAD)) {}
+  CoreShare() : wall_(now_ns()), cpu_(cpu_ns(RUSAGE_THREAD)), scheduled_(Scheduled::now()) {}
+  // Of a thread that never sleeps: of the wall clock.
   double share() const {
     const uint64_t wall = now_ns() - wall_;
     const uint64_t cpu = cpu_ns(RUSAGE_THREAD) - cpu_;
     return wall == 0 ? 0 : static_cast<double>(cpu) / static_cast<double>(wall);
   }
+  // Of a thread that sleeps when it has nothing to do: of the time that it was ready to run.
+  double share_wanted() const {
+    const Scheduled now = Scheduled::now();
+    const uint64_t ran = now.ran - scheduled_.ran;
+    const uint64_t ready = ran + now.waited - scheduled_.waited;
+    return ready == 0 ? 1 : static_cast<double>(ran) / static_cast<double>(ready);
+  }
 
  private:
   uint64_t wall_;
   uint64_t cpu_;
+  Scheduled scheduled_;
 };
 
 // Options of the form --key=value; `known` holds the defaults, and another key is an error.

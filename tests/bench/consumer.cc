@@ -1,6 +1,7 @@
 // A consumer that does what every consumer must: takes bursts, reads each frame's descriptor and first
-// cache line (--read=all: every byte), checks that the sequence numbers of gen: rise, gives back. For
-// --ms from the first frame on; then it prints what it read and lost.
+// cache line, checks that the sequence numbers of gen: rise, gives back. --read=all: reads every byte;
+// --read=none: the descriptor alone, for frames that have no number. It never sleeps. For --ms from the first
+// frame on, or until the sources end; then it prints what it read and lost.
 #include "libcap/client/ringcap.h"
 #include "tests/bench/bench.h"
 
@@ -30,13 +31,18 @@ uint64_t sum_words(const uint8_t* data, uint32_t words) {
   return sum;
 }
 
-template <bool kAll>
+enum class Read { kNone, kLine, kAll };
+
+template <Read kRead>
 void read_burst(const ringcap_burst& burst, Total& total) {
   for (uint32_t i = 0; i < burst.count; ++i) {
-    if (i + kAhead < burst.count) __builtin_prefetch(burst.arena + RINGCAP_OFFSET(&burst.frames[i + kAhead]));
+    if (kRead != Read::kNone && i + kAhead < burst.count)
+      __builtin_prefetch(burst.arena + RINGCAP_OFFSET(&burst.frames[i + kAhead]));
     const ringcap_descriptor& frame = burst.frames[i];
+    total.sum += frame.timestamp_ns;
+    if constexpr (kRead == Read::kNone) continue;
     const uint8_t* data = burst.arena + RINGCAP_OFFSET(&frame);
-    total.sum += frame.timestamp_ns + sum_words(data, kAll ? frame.captured / 8 : 8);
+    total.sum += sum_words(data, kRead == Read::kAll ? frame.captured / 8 : 8);
     uint64_t sequence;
     std::memcpy(&sequence, data + kSequenceWord * 8, sizeof sequence);
     total.wrong += sequence <= total.last && total.frames + i != 0;
@@ -65,7 +71,7 @@ bool take(ringcap_t* handle, uint32_t max, int wait_ms, ringcap_burst& burst) {
 }
 
 // Takes without waiting: a benchmark's consumer never sleeps.
-template <bool kAll>
+template <Read kRead>
 Total consume(ringcap_t* handle, uint64_t for_ns, uint32_t max) {
   Total total;
   ringcap_burst burst;
@@ -73,10 +79,16 @@ Total consume(ringcap_t* handle, uint64_t for_ns, uint32_t max) {
   for (uint32_t round = 1; round % kRoundsPerLook != 0 || now_ns() < end; ++round) {
     if (!take(handle, max, 0, burst)) break;
     if (burst.count == 0) continue;
-    read_burst<kAll>(burst, total);
+    read_burst<kRead>(burst, total);
     ringcap_give_back(handle, &burst);
   }
   return total;
+}
+
+Total consume_as(const std::string& read, ringcap_t* handle, uint64_t for_ns, uint32_t max) {
+  if (read == "none") return consume<Read::kNone>(handle, for_ns, max);
+  if (read == "all") return consume<Read::kAll>(handle, for_ns, max);
+  return consume<Read::kLine>(handle, for_ns, max);
 }
 
 }  // namespace
@@ -97,8 +109,7 @@ int main(int argc, char** argv) {
   ringcap_stats(handle, &before);
   const CoreShare measured;
   const uint64_t start = now_ns();
-  const Total total = text(options, "read") == "all" ? consume<true>(handle, for_ns, max)
-                                                     : consume<false>(handle, for_ns, max);
+  const Total total = consume_as(text(options, "read"), handle, for_ns, max);
   const double seconds = static_cast<double>(now_ns() - start) / 1e9;
   const double share = measured.share();
   ringcap_counters after{};

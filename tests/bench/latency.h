@@ -20,7 +20,8 @@ class Latencies {
     ns_.erase(ns_.begin(), ns_.begin() + static_cast<long>(ns_.size() / 10));
     std::ranges::sort(ns_);
     const auto at = [&](size_t percent) { return ns_.empty() ? 0 : ns_[(ns_.size() - 1) * percent / 100]; };
-    fmt::print("{{\"count\": {}, \"median_ns\": {}, \"p99_ns\": {}}}\n", ns_.size(), at(50), at(99));
+    fmt::print("{{\"count\": {}, \"median_ns\": {}, \"p99_ns\": {}, \"share\": {:.3f}}}\n", ns_.size(),
+               at(50), at(99), share);
   }
 
  private:

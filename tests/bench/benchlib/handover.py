@@ -1,13 +1,14 @@
 """Handing frames to another core: ringcap's consumers against DPDK, between processes and inside one."""
 
+import contextlib
 import shutil
 import time
 
+from benchlib.engine import CONSUMER_CORE, ENGINE_CORE, consumer, engine, missing
 from benchlib.machine import Busy, Failure, Program, hugepages, scratch
 from benchlib.sample import Comparison, Goal, Line
 
 HUGEPAGES = 64  # for DPDK; both sides together
-ENGINE_CORE, CONSUMER_CORE = 0, 1
 
 
 class Memif:
@@ -83,9 +84,36 @@ def no_dpdk_library(build):
     return "" if built else "DPDK's libraries are not installed (package libdpdk-dev)"
 
 
+class Ringcap:
+    """An engine fed by gen: and consumers that read all it publishes (tests/bench/consumer.cc)."""
+
+    def __init__(self, context, port, read="line", consumers=1, ring=0):
+        self.context, self.port, self.read, self.consumers, self.ring = context, port, read, consumers, ring
+
+    def __call__(self):
+        with engine(self.context, self.port, consumers=self.consumers) as up, contextlib.ExitStack() as stack:
+            busy = Busy(up)
+            started = [stack.enter_context(consumer(self.context, up.env, self.context.seconds,
+                                                    f"--read={self.read}", f"--ring={self.ring}"))
+                       for _ in range(self.consumers)]
+            results = [program.result(self.context.seconds + 20) for program in started]
+            share = busy.share()
+        if self.consumers == 1:
+            share = min(share, results[0]["share"])
+        read, lost = sum(r["frames"] for r in results), sum(r["lost"] for r in results)
+        rate = sum(r["frames"] / r["seconds"] for r in results)
+        burst = sum(r["burst"] for r in results) / len(results)
+        return rate, share, {"lost": lost / max(read + lost, 1), "burst": burst}
+
+
 def run(context):
     with scratch() as directory:
-        yield from _small(context, directory)
+        yield _small(context, directory)
+        yield _large(context, directory)
+    yield _many(context)
+
+
+COLUMNS = [("lost", "lost", lambda v: f"{v:.2%}"), ("burst", "frames a burst", lambda v: f"{v:.0f}")]
 
 
 def _small(context, directory):
@@ -94,11 +122,39 @@ def _small(context, directory):
         "Hand-over to another process, 64-byte frames",
         "A frame is made, 64 bytes of it written; on the other core its descriptor and first cache line are "
         "read, and it is given back.",
-        [Line(zero_copy, "frames/s", missing=no_testpmd()), Line(copied, "frames/s", missing=no_testpmd()),
+        [Line("ringcap", "frames/s", ours=True, missing=missing(context)),
+         Line(zero_copy, "frames/s", missing=no_testpmd()), Line(copied, "frames/s", missing=no_testpmd()),
          Line(inside, "frames/s", missing=no_dpdk_library(context.build))],
         [Goal("2 times memif", "ringcap", [zero_copy, copied], 2),
-         Goal("DPDK inside one process", "ringcap", [inside], 1, required=False)])
+         Goal("DPDK inside one process", "ringcap", [inside], 1, required=False)], COLUMNS)
     context.sampler.take(comparison, {
+        "ringcap": Ringcap(context, "gen:size=64"),
         zero_copy: Memif(directory, context.seconds, True), copied: Memif(directory, context.seconds, False),
         inside: InOneProcess(context.build, directory, context.seconds, 64)})
-    yield comparison
+    return comparison
+
+
+def _large(context, directory):
+    inside = "DPDK inside one process"
+    comparison = Comparison(
+        "Hand-over to another process, 1,500-byte frames, every byte written and read",
+        "`gen:size=1500,write=all` and a consumer that adds up all the words of each frame.",
+        [Line("ringcap", "frames/s", ours=True, missing=missing(context)),
+         Line(inside, "frames/s", missing=no_dpdk_library(context.build))], columns=COLUMNS)
+    context.sampler.take(comparison, {
+        "ringcap": Ringcap(context, "gen:size=1500,write=all", read="all"),
+        inside: InOneProcess(context.build, directory, context.seconds, 1500)})
+    return comparison
+
+
+def _many(context):
+    counts = (1, 4, 64) if context.smoke else (1, 2, 4, 16, 64)
+    names = {n: f"{n} consumer{'s' if n > 1 else ''}" for n in counts}
+    comparison = Comparison(
+        "One engine, many consumers, 64-byte frames",
+        "All consumers want every frame and share one core, each with a ring of 1,024 frames. Frames read a "
+        "second are those of all consumers together; what a consumer has no time for is lost to it alone.",
+        [Line(name, "frames/s", missing=missing(context)) for name in names.values()], columns=COLUMNS)
+    context.sampler.take(comparison, {name: Ringcap(context, "gen:size=64", consumers=n, ring=1024)
+                                      for n, name in names.items()})
+    return comparison

@@ -162,28 +162,43 @@ class Program:
 
 def cpu_ns(pid):
     """CPU time of the threads of a process: {thread id: ns}. Of a process that is gone: {}."""
-    used = {}
+    return {task: times[0] for task, times in _times(pid).items()}
+
+
+def _times(pid):
+    """{thread id: (ns that it ran, ns that it was ready and had to wait)}"""
+    times = {}
     for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(OSError):
-            used[task.name] = int((task / "schedstat").read_text().split()[0])
-    return used
+        with contextlib.suppress(OSError, ValueError):
+            ran, waited = (task / "schedstat").read_text().split()[:2]
+            times[task.name] = int(ran), int(waited)
+    return times
 
 
 class Busy:
-    """How much of a core the busiest thread of each process had between start and share()."""
+    """How much of a core the busiest thread of each process had, since this was made."""
 
     def __init__(self, *programs):
         self.pids = [program.pid for program in programs]
         self.started = time.monotonic_ns()
-        self.before = {pid: cpu_ns(pid) for pid in self.pids}
+        self.before = {pid: _times(pid) for pid in self.pids}
 
     def share(self):
-        """The lowest among the processes."""
+        """Of a thread that never sleeps: of the wall clock. The lowest among the processes."""
         wall = time.monotonic_ns() - self.started
-        return min(self._busiest(pid) for pid in self.pids) / wall
+        return min(self._busiest(pid)[0] for pid in self.pids) / wall
+
+    def share_wanted(self):
+        """Of a thread that sleeps when it has nothing to do: of the time that it was ready to run."""
+        shares = [ran / (ran + waited) for ran, waited in map(self._busiest, self.pids) if ran + waited > 0]
+        return min(shares, default=0)
 
     def _busiest(self, pid):
-        return max((used - self.before[pid].get(task, 0) for task, used in cpu_ns(pid).items()), default=0)
+        used = []
+        for task, (ran, waited) in _times(pid).items():
+            ran_before, waited_before = self.before[pid].get(task, (0, 0))
+            used.append((ran - ran_before, waited - waited_before))
+        return max(used, default=(0, 0))
 
 
 def wait_until(condition, what, deadline_s=10):

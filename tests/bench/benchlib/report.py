@@ -79,17 +79,20 @@ def verdict(comparison, goal):
     ours = comparison.line(goal.ours)
     if ours is None or not ours.samples:
         return f"{word}: {goal.text}: not measured yet"
-    return f"{word}: {goal.text}: " + "; ".join(_in_state(comparison, goal, ours, state) for state in STATES)
+    said = [_in_state(comparison, goal, ours, state) for state in STATES if ours.of(state)]
+    return f"{word}: {goal.text}: " + ("; ".join(said) or "not measured undisturbed")
 
 
 def _in_state(comparison, goal, ours, state):
+    own = ours.median(state, goal.key)
     peers = [p for p in map(comparison.line, goal.peers) if p and p.median(state, goal.key)]
-    if not peers or ours.median(state, goal.key) is None:
+    if own is None or (goal.peers and not peers):
         return f"{state}: not measured"
     pick = min if goal.lower_is_better else max
-    best = pick(peers, key=lambda p: p.median(state, goal.key))
-    ratio = ours.median(state, goal.key) / best.median(state, goal.key)
-    if min(len(ours.of(state)), len(best.of(state))) < ENOUGH:
-        return f"{state}: {ratio:.2f} times, of fewer than {ENOUGH} samples"
-    met = ratio <= goal.factor if goal.lower_is_better else ratio >= goal.factor
-    return f"{state}: {'met' if met else 'NOT met'} ({ratio:.2f} times)"
+    best = pick(peers, key=lambda p: p.median(state, goal.key), default=None)
+    figure = own / best.median(state, goal.key) if best else own
+    said = f"{figure:.2f} times" if best else shown(figure, ours.unit)
+    if min(len(line.of(state)) for line in (ours, best or ours)) < ENOUGH:
+        return f"{state}: {said}, of fewer than {ENOUGH} samples"
+    met = figure <= goal.factor if goal.lower_is_better else figure >= goal.factor
+    return f"{state}: {'met' if met else 'NOT met'} ({said})"

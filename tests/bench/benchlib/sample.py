@@ -73,7 +73,8 @@ class Line:
 
 @dataclasses.dataclass
 class Goal:
-    """What is asked of one of our lines: `factor` times a peer's line, in each state measured."""
+    """What is asked of one of our lines: `factor` times a peer's line, in each state measured; without peers,
+    the figure itself."""
 
     text: str
     ours: str

@@ -50,6 +50,8 @@ int main(int argc, char** argv) {
   }
   close(ends[0]);
   pin_to(1);
-  receive_all(ends[1]).print();
+  const CoreShare measured;
+  Latencies latencies = receive_all(ends[1]);
+  latencies.print(measured.share_wanted());
   waitpid(sender, nullptr, 0);
 }
