@@ -16,7 +16,7 @@ class Latencies {
 
   // On stdout: count, median and 99th percentile in ns. The first tenth is left out: caches and clocks
   // settle.
-  void print() {
+  void print(double share) {
     ns_.erase(ns_.begin(), ns_.begin() + static_cast<long>(ns_.size() / 10));
     std::ranges::sort(ns_);
     const auto at = [&](size_t percent) { return ns_.empty() ? 0 : ns_[(ns_.size() - 1) * percent / 100]; };

@@ -101,14 +101,15 @@ def _capture(context, directory, frame_bytes, size):
 
 def _watch(file, program, busy):
     """Bytes a second from the file's first byte to the process' end, and the share of the cores till then."""
-    started, share, end = None, 0, time.monotonic() + 120
+    started, writing, share = time.monotonic(), False, 0
+    end = started + 120
     while program.process.poll() is None:
         if time.monotonic() > end:
             raise Failure("capture did not end within 120 s")
-        if started is None and file.exists() and file.stat().st_size > 0:
-            started = time.monotonic()
+        if not writing and file.exists() and file.stat().st_size > 0:
+            started, writing = time.monotonic(), True
         share = busy.share_wanted() or share
         time.sleep(0.002)
-    if started is None:
+    if not file.exists():
         raise Failure(f"capture wrote nothing:\n{program.output()}")
     return file.stat().st_size / (time.monotonic() - started), share

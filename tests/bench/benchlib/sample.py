@@ -118,20 +118,23 @@ class Sampler:
         before = core_to_core(self.build)
         for _ in range(self.rounds):
             for line in comparison.lines:
-                if line.missing or (len(comparison.lines) == 1 and line.enough(self.samples)):
+                if line.missing or len(failures.get(line.name, [])) == 2:
                     continue
+                if len(comparison.lines) == 1 and line.enough(self.samples):
+                    break
                 before = self._one(line, contenders[line.name], before, failures)
             if all(line.enough(self.samples) for line in comparison.lines):
                 break
+        for line in comparison.lines:
+            if failures.get(line.name) and not line.samples:
+                line.missing = "failed: " + " ".join(str(failures[line.name][-1]).split())
 
     def _one(self, line, contender, before, failures):
         try:
             value, share, extra = contender()
         except Failure as failure:
-            failures[line.name] = failures.get(line.name, 0) + 1
+            failures.setdefault(line.name, []).append(failure)
             self.say(f"  {line.name}: {failure}")
-            if failures[line.name] == 2:
-                line.missing = "failed: " + str(failure).splitlines()[0]
             return core_to_core(self.build)
         after = core_to_core(self.build)
         sample = Sample(value, before, after, share, extra)
