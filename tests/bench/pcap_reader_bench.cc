@@ -34,7 +34,8 @@ const std::string& file() {
 }
 
 void count(benchmark::State& state, uint64_t frames) {
-  if (frames != kFrames * state.iterations()) state.SkipWithError("frames are missing");
+  if (frames != static_cast<uint64_t>(kFrames * state.iterations()))
+    state.SkipWithError("frames are missing");
   state.SetItemsProcessed(static_cast<int64_t>(frames));
 }
 
@@ -54,7 +55,8 @@ void ours(benchmark::State& state) {
   }
   count(state, frames);
 }
-BENCHMARK(ours)->Arg(64)->Arg(128)->Arg(256)->Arg(512)->Arg(1024)->Unit(benchmark::kMillisecond);
+BENCHMARK(ours)->Name("ringcap")->Arg(64)->Arg(128)->Arg(256)->Arg(512)->Arg(1024)->Unit(
+    benchmark::kMillisecond);
 
 void libpcap(benchmark::State& state) {
   uint64_t frames = 0;

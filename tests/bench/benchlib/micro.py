@@ -61,6 +61,7 @@ def _rate(entry):
 def _ratio(rates, name):
     for peer in PEERS:
         other = name.replace("ringcap", peer)
-        if other != name and other in rates:
-            return rates[name][0] / rates[other][0]
+        for found in (other, other.partition("/")[0]):  # a peer may have no argument of ours
+            if other != name and found in rates:
+                return rates[name][0] / rates[found][0]
     return None
