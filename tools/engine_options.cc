@@ -11,6 +11,7 @@
 #include "capture/base/run_dir.h"
 #include "capture/ledger/ledger.h"
 #include "driver/ports/open.h"
+#include "tools/bind_record.h"
 
 namespace ringcap::tools {
 namespace po = boost::program_options;
@@ -119,9 +120,9 @@ Result<std::unique_ptr<engine::Engine>> make_engine(engine::EngineOptions option
 
 std::string name_for(const PortAddress& port) {
   const auto running = list_engines();
-  return default_engine_name(
-      port, [](const std::string&) { return std::string(); },
-      [&](const std::string& name) { return std::ranges::find(running, name) != running.end(); });
+  return default_engine_name(port, bound_interface, [&](const std::string& name) {
+    return std::ranges::find(running, name) != running.end();
+  });
 }
 
 PortLosses port_losses(const layout::Header& header) {

@@ -1,6 +1,6 @@
 // ringcap: the command line. Finds the command in the table and runs it.
 #include <fcntl.h>
-#include <signal.h>
+#include <csignal>
 #include <unistd.h>
 
 #include <algorithm>

@@ -24,7 +24,7 @@ bool valid_name(std::string_view name) {
 Result<void> check_name(std::string_view what, std::string_view name) {
   if (valid_name(name)) return {};
   return fail(
-      Code::kUsage, fmt::format("'{}' cannot be the name of {}", name, what),
+      Code::kUsage, fmt::format("'{}' is not a valid {}", name, what),
       fmt::format("a name has 1 to {} characters, letters, digits, '.', '_' and '-', and begins with a "
                   "letter or a digit",
                   kMaxNameLength));
@@ -41,13 +41,13 @@ Result<Consumed> parse_consumed(std::string_view text) {
   const size_t at = std::min(text.find('@'), text.size());
   const size_t slash = at == text.size() ? at : std::min(text.find('/', at), text.size());
   Consumed consumed{std::string(text.substr(0, at)), {}, {}};
-  if (auto good = check_name("an engine", consumed.engine); !good) return std::unexpected(good.error());
+  if (auto good = check_name("engine name", consumed.engine); !good) return std::unexpected(good.error());
   if (at == text.size()) return consumed;
   consumed.cluster = text.substr(at + 1, slash - at - 1);
-  if (auto good = check_name("a cluster", consumed.cluster); !good) return std::unexpected(good.error());
+  if (auto good = check_name("cluster name", consumed.cluster); !good) return std::unexpected(good.error());
   if (slash == text.size()) return consumed;
   consumed.member = text.substr(slash + 1);
-  if (auto good = check_name("a member", consumed.member); !good) return std::unexpected(good.error());
+  if (auto good = check_name("member name", consumed.member); !good) return std::unexpected(good.error());
   return consumed;
 }
 

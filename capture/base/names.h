@@ -16,7 +16,7 @@ namespace ringcap {
 inline constexpr size_t kMaxNameLength = 31;
 
 bool valid_name(std::string_view name);
-// The same with an error (kUsage) that says what is wrong. `what`: "engine name", "cluster", "member".
+// The same with an error (kUsage) that says what is wrong. `what`: "engine name", "cluster name".
 Result<void> check_name(std::string_view what, std::string_view name);
 // `text` with every character that a name may not have made '-', cut to 31: "eth0:1" becomes "eth0-1".
 std::string make_name(std::string_view text);

@@ -19,7 +19,7 @@ TEST(Names, anything_else_does_not) {
   for (const char* name : {"", ".", "..", ".a", "-a", "_a", "a b", "a/b", "a@b", "a:b", "\xc3\xa4",
                            "12345678901234567890123456789012"}) {
     EXPECT_FALSE(valid_name(name)) << name;
-    EXPECT_EQ(check_name("an engine", name).error().code, Code::kUsage);
+    EXPECT_EQ(check_name("engine name", name).error().code, Code::kUsage);
   }
 }
 
