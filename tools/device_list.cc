@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "capture/base/run_dir.h"
+#include "driver/nic/drivers.h"
 #include "tools/bind_record.h"
 #include "tools/table.h"
 
@@ -31,19 +32,19 @@ Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json
 std::string id_of(const Nic& nic) { return fmt::format("{:04x}:{:04x}", nic.vendor, nic.device); }
 
 Json nic_json(const Nic& nic) {
-  const Support* support = find_support(nic.vendor, nic.device);
+  const NicDriver* driver = find_nic_driver(nic.vendor, nic.device);
   Json out;
   out["address"] = nic.address;
   out["port"] = "vfio:" + nic.address;
   out["id"] = id_of(nic);
-  out["model"] = support ? Json(support->model) : Json();
+  out["model"] = driver ? Json(driver->name) : Json();
   out["node"] = nic.node < 0 ? Json() : Json(nic.node);
   out["iommu_group"] = text_or_null(nic.iommu_group);
   out["driver"] = text_or_null(nic.driver);
   out["interfaces"] = nic.interfaces;
   out["was_interface"] = text_or_null(bound_interface(nic.address));
-  out["ringcap_driver"] = support ? Json(support->driver) : Json();
-  out["on_silicon"] = support ? Json(support->on_silicon) : Json();
+  out["ringcap_driver"] = driver ? Json(driver->driver) : Json();
+  out["on_silicon"] = driver ? Json(driver->on_silicon) : Json();
   return out;
 }
 
@@ -57,9 +58,9 @@ Json interface_json(const Interface& interface) {
 }
 
 std::string support_text(const Nic& nic) {
-  const Support* support = find_support(nic.vendor, nic.device);
-  if (support == nullptr) return "no driver";
-  return fmt::format("{}{}", support->driver, support->on_silicon ? "" : " (never run on the real chip)");
+  const NicDriver* driver = find_nic_driver(nic.vendor, nic.device);
+  if (driver == nullptr) return "no driver";
+  return fmt::format("{}{}", driver->driver, driver->on_silicon ? "" : " (never run on the real chip)");
 }
 
 std::string interface_of(const Nic& nic) {

@@ -11,6 +11,7 @@
 
 #include "capture/base/run_dir.h"
 #include "capture/base/units.h"
+#include "driver/nic/drivers.h"
 #include "tools/nic.h"
 
 namespace ringcap::tools {
@@ -25,8 +26,8 @@ bool contains(const std::string& text, const std::string& part) {
 
 // Whether ringcap could drive a NIC of this machine itself. If not, lacking VFIO is no fault.
 bool has_supported_nic(const Roots& roots) {
-  return std::ranges::any_of(list_nics(roots),
-                             [](const Nic& nic) { return find_support(nic.vendor, nic.device); });
+  return std::ranges::any_of(
+      list_nics(roots), [](const Nic& nic) { return find_nic_driver(nic.vendor, nic.device) != nullptr; });
 }
 
 Severity vfio_severity(const Roots& roots) {

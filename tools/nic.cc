@@ -10,11 +10,6 @@
 namespace ringcap::tools {
 namespace {
 
-// What the drivers in driver/ take; docs/limits.md says the same in words.
-constexpr Support kSupport[] = {
-    {0x8086, 0x10d3, "Intel 82574L", "e1000e", false},
-};
-
 std::string device_path(const Roots& roots, const std::string& address) {
   return roots.sysfs + "/bus/pci/devices/" + address;
 }
@@ -103,13 +98,6 @@ std::vector<std::string> group_blockers(const Roots& roots, const Nic& nic) {
     if (address != nic.address && !harmless) blockers.push_back(fmt::format("{} ({})", address, driver));
   }
   return blockers;
-}
-
-const Support* find_support(uint16_t vendor, uint16_t device) {
-  for (const Support& support : kSupport) {
-    if (support.vendor == vendor && support.device == device) return &support;
-  }
-  return nullptr;
 }
 
 }  // namespace ringcap::tools

@@ -37,14 +37,4 @@ std::string pci_address_of(const Roots& roots, const std::string& interface);
 // Other devices of the same IOMMU group that keep it from being used: "0000:03:00.1 (igb)".
 std::vector<std::string> group_blockers(const Roots& roots, const Nic& nic);
 
-// ringcap's driver for a NIC.
-struct Support {
-  uint16_t vendor;
-  uint16_t device;
-  const char* model;
-  const char* driver;
-  bool on_silicon;  // run on the real chip, not only on QEMU's model of it
-};
-const Support* find_support(uint16_t vendor, uint16_t device);
-
 }  // namespace ringcap::tools

@@ -1,9 +1,9 @@
 // ringcap: the command line. Finds the command in the table and runs it.
 #include <fcntl.h>
-#include <csignal>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <exception>
 
 #include "tools/cli.h"

@@ -19,6 +19,7 @@ struct NicDriver {
   const char* driver;  // Port::driver()
   const char* name;    // of the chip
   Result<std::unique_ptr<Port>> (*open)(std::unique_ptr<pci::Function>, const pci::NicOptions&);
+  bool on_silicon = false;  // run on the real chip, not only on a model of it
 };
 
 std::span<const NicDriver> nic_drivers();

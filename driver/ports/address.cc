@@ -9,6 +9,7 @@
 
 #include "capture/base/names.h"
 #include "capture/base/units.h"
+#include "driver/pci/address.h"
 
 namespace ringcap {
 namespace {
@@ -237,17 +238,7 @@ bool looks_like_port_address(std::string_view text) {
 }
 
 Result<std::string> normal_pci_address(std::string_view text) {
-  const std::string full = text.size() == 7 ? "0000:" + std::string(text) : std::string(text);
-  constexpr std::string_view kShape = "xxxx:xx:xx.x";
-  bool good = full.size() == kShape.size();
-  std::string address;
-  for (size_t i = 0; good && i < kShape.size(); ++i) {
-    const char c = full[i];
-    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-    good = kShape[i] == 'x' ? hex : c == kShape[i];
-    address += c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c;
-  }
-  if (good) return address;
+  if (auto address = pci::normal_address(text)) return *address;
   return fail(Code::kUsage, fmt::format("'{}' is not a PCI address", text),
               "it looks like 0000:03:00.0; `ringcap devices` lists them");
 }
