@@ -36,6 +36,7 @@ def main():
         return 130
     if not arguments.suite:
         run.suites.append(guarantees.shown_by(run.suites))
+        say(run.suites[-1].line(0))
     say(f"total: {time.time() - arguments.started:.0f} s")
     return report.close(run.suites)
 
