@@ -32,7 +32,7 @@ def main():
             run_all(run, arguments)
     except KeyboardInterrupt:
         say("interrupted")
-        report.close(run.suites)
+        report.close(run.suites + [report.Suite(name, not_run=["all: interrupted"]) for name in run.waiting])
         return 130
     if not arguments.suite:
         run.suites.append(guarantees.shown_by(run.suites))
@@ -65,9 +65,10 @@ def run_all(run, arguments):
     names = arguments.suite or [*suites.STANDARD, *(suites.OPTIONAL if arguments.long else [])]
     if arguments.long:
         os.environ["RINGCAP_LONG"] = "1"
+    run.waiting = list(names)
     run.prepare(names)
-    for name in names:
-        run.one(name)
+    while run.waiting:
+        run.one(run.waiting.pop(0))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Run:
         self.deadline = deadline
         self.long = long
         self.suites = []
+        self.waiting = []  # names of those that were not begun
         self.jobs = os.cpu_count()
         self.is_built = {}  # preset: whether it worked
         self.fetch = None
