@@ -13,6 +13,7 @@
 
 #include "capture/pcapfile/reader.h"
 #include "capture/pcapfile/writer.h"
+#include "driver/pcap/port.h"
 
 namespace ringcap::pcapfile {
 namespace {
@@ -57,6 +58,32 @@ void ours(benchmark::State& state) {
 }
 BENCHMARK(ours)->Name("ringcap")->Arg(64)->Arg(128)->Arg(256)->Arg(512)->Arg(1024)->Unit(
     benchmark::kMillisecond);
+
+// The pcap: port: the same and a copy into the arena, as a worker has it.
+void port(benchmark::State& state) {
+  constexpr uint32_t kBuffers = 1024;
+  constexpr uint32_t kBufferBytes = 2048;
+  std::vector<std::byte> arena(size_t{kBuffers} * kBufferBytes);
+  FreeBuffers free(kBuffers);
+  for (uint32_t i = 0; i < kBuffers; ++i) free.push(i);
+  std::vector<Frame> burst(64);
+  uint64_t frames = 0;
+  file();
+  for (auto _ : state) {
+    auto opened = open_pcap_port(file(), {.speed = 0});
+    ReceiveQueue& queue = *(*opened)->receive_queues().front();
+    if (!queue.arm({.base = arena.data(), .buffer_bytes = kBufferBytes, .count = kBuffers}, free))
+      std::abort();
+    if (!(*opened)->start()) std::abort();
+    while (!queue.ended()) {
+      const uint32_t count = queue.receive(burst, free).frames;
+      for (uint32_t i = count; i > 0; --i) free.push(burst[i - 1].buffer);
+      frames += count;
+    }
+  }
+  count(state, frames);
+}
+BENCHMARK(port)->Name("ringcap_port")->Unit(benchmark::kMillisecond);
 
 void libpcap(benchmark::State& state) {
   uint64_t frames = 0;
