@@ -208,7 +208,8 @@ int run_stat(const Words& words) {
   const auto ledger = ledger::read(*state->at<const layout::Header>(0));
   const auto check = ledger::check(ledger);
   if (json)
-    print("{}\n", ledger_json(ledger, check).dump(1));
+    // A consumer may call itself anything; what is not UTF-8 is replaced.
+    print("{}\n", ledger_json(ledger, check).dump(1, ' ', false, ordered_json::error_handler_t::replace));
   else
     print_table(ledger, check);
   return finish(check.verdict == ledger::Verdict::kUnbalanced ? kExitFault : kExitOk);

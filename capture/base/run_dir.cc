@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,6 +16,10 @@
 
 namespace ringcap {
 namespace fs = std::filesystem;
+
+namespace {
+constexpr int kLockTries = 100;  // a millisecond apart
+}  // namespace
 
 std::vector<std::string> run_dirs() {
   if (const char* dir = ::secure_getenv("RINGCAP_RUN_DIR"); dir != nullptr && *dir != 0) return {dir};
@@ -38,8 +43,13 @@ Result<Fd> lock_engine(const std::string& dir, const std::string& name) {
   const auto path = lock_path(dir, name);
   Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!fd) return fail_system("cannot open " + path);
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  if (errno != EWOULDBLOCK) return fail_system("cannot lock " + path);
+  // Who looks whether the engine runs (engine_runs()) holds the lock for a moment, too: only a lock that
+  // stays is an engine's.
+  for (int tries = 0; tries < kLockTries; ++tries) {
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+    if (errno != EWOULDBLOCK) return fail_system("cannot lock " + path);
+    ::poll(nullptr, 0, 1);
+  }
   return fail(Code::kUsage, fmt::format("an engine called {} runs already", name),
               fmt::format("choose another --name, or end it: ringcap down {}", name));
 }

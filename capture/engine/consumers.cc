@@ -32,14 +32,17 @@ Result<uint32_t> Consumers::grant_slots(const message::Hello& hello) const {
   if (slots <= left && slots >= layout::kMinRingSlots) return static_cast<uint32_t>(slots);
   const uint64_t more =
       (uint64_t{asked} - std::min<uint64_t>(asked, left)) * limits_.workers * limits_.buffer_bytes;
+  const uint64_t fits = std::bit_floor(left);
+  const std::string smaller =
+      fits < layout::kMinRingSlots
+          ? "end a consumer"
+          : fmt::format("ask for a smaller ring (ringcap capture --consumer-ring {0}, ringcap up --ring {0})",
+                        fits);
   return fail(
       Code::kSystem,
       fmt::format("engine {} has room for a ring of {} more frames per worker, {} were asked for", engine_,
                   left, asked),
-      fmt::format(
-          "ask for a smaller ring (--ring {}), or start the engine with a larger --arena ({} MiB more)",
-          std::max<uint64_t>(std::bit_floor(std::max<uint64_t>(left, 1)), layout::kMinRingSlots),
-          (more >> 20) + 1));
+      fmt::format("{}, or start the engine with a larger --arena ({} MiB more)", smaller, (more >> 20) + 1));
 }
 
 Result<uint32_t> Consumers::free_slot() const {
@@ -166,7 +169,7 @@ bool Consumers::let_go(uint64_t id) {
     entry.state.store(static_cast<uint32_t>(layout::ConsumerState::kFree), std::memory_order_relaxed);
   }
   state_.header().departed.fetch_add(1, std::memory_order_relaxed);
-  consumers_.erase(id);
+  gone_.push_back(std::move(consumers_.extract(id).mapped()));
   return true;
 }
 

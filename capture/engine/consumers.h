@@ -69,7 +69,10 @@ class Consumers {
   // The next plan will not name it. False if it was leaving already.
   bool leave(Consumer& consumer);
   // A worker let go of consumer `id`; true when it was the last one (the consumer is gone then).
+  // Its memory stays until free_gone(): a plan that a worker has not looked at yet may still name its rings.
   bool let_go(uint64_t id);
+  // Every worker has seen the newest plan: nobody will look at a consumer that is gone any more.
+  void free_gone() { gone_.clear(); }
   // The rings of all that have not left, by worker.
   std::vector<std::vector<TakerRing*>> plan_rings() const;
   size_t count() const { return consumers_.size(); }
@@ -87,6 +90,7 @@ class Consumers {
   ConsumerLimits limits_;
   std::string engine_;
   std::map<uint64_t, std::unique_ptr<Consumer>> consumers_;
+  std::vector<std::unique_ptr<Consumer>> gone_;
   uint64_t next_id_ = 1;
   uint64_t slots_granted_ = 0;
 };

@@ -285,6 +285,7 @@ bool Control::all_seen() const {
 void Control::advance_plan() {
   if (!all_seen()) return;
   previous_plan_.reset();
+  consumers_.free_gone();
   answer_joined();
   if (plan_dirty_) publish_plan();
   if (setup_.until_end && attached_ever_ != 0 && consumers_.count() == 0 &&
@@ -368,7 +369,7 @@ void Control::refresh_queue(uint32_t i) {
   source.missed.store(counters.missed, std::memory_order_relaxed);
   source.bad.store(counters.bad, std::memory_order_relaxed);
   source.ended.store(setup_.queues[i]->ended() ? 1 : 0, std::memory_order_relaxed);
-  source.at_rest.store(at_rest ? 1 : 0, std::memory_order_relaxed);
+  source.at_rest.store(at_rest ? taken + 1 : 0, std::memory_order_relaxed);
 }
 
 void Control::refresh_link(uint32_t i) {

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,6 +19,14 @@
 
 namespace ringcap::engine {
 namespace {
+
+// Four descriptors a consumer: with the usual soft limit of 1,024 fewer than kMaxConsumers would fit.
+void allow_descriptors() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 constexpr uint64_t kPiece = uint64_t{2} << 20;  // regions begin and end at multiples of a hugepage
 constexpr uint32_t kEthernet = 1;               // LINKTYPE_ETHERNET
@@ -181,6 +190,7 @@ Result<void> Engine::make_control() {
   setup.wait_consumers = options_.wait_consumers;
   setup.until_end = options_.until_end;
   if (options_.listen) {
+    allow_descriptors();
     auto listener = listen();
     if (!listener) return std::unexpected(listener.error());
     setup.listener = std::move(*listener);

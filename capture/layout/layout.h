@@ -191,7 +191,9 @@ struct alignas(kLineBytes) SourceEntry {
   std::atomic<uint64_t> received;  // by the device; kNotCounted where it cannot say
   std::atomic<uint64_t> missed;    // no descriptor or FIFO full; kNotCounted where it cannot say
   std::atomic<uint64_t> bad;       // CRC, length; kNotCounted where it cannot say
-  std::atomic<uint64_t> at_rest;   // 1: nothing moved since the last reading, so the queue's sum must hold
+  // 0: frames came since the reading before this one; else `taken` then + 1: the queue's sum must hold while
+  // `taken` is still that.
+  std::atomic<uint64_t> at_rest;
   uint32_t port;
   uint32_t queue;
   uint32_t worker;

@@ -68,7 +68,8 @@ Queue read_queue(const layout::SourceEntry& s) {
              .bad = get(s.bad),
              .taken = get(s.taken),
              .ended = get(s.ended) != 0,
-             .at_rest = get(s.at_rest) != 0};
+             .at_rest = false};
+    queue.at_rest = get(s.at_rest) == queue.taken + 1;  // the worker may have moved on since
   });
   return queue;
 }

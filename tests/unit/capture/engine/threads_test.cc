@@ -111,6 +111,7 @@ TEST(Threads, plans_come_and_go_while_frames_flow) {
         gone = true;
       }
     }
+    engine.consumers().free_gone();
   }
   EXPECT_GT(engine.taker(stayer).considered, 0u);
 }
