@@ -14,6 +14,7 @@ namespace {
 // Frames start at one of so many lines of their buffer in turn. Starts that are a power of two apart fall
 // into the same few sets of the first-level cache.
 constexpr uint32_t kColours = 16;
+constexpr uint32_t kTargetsAhead = 8;
 // A block is handed over after kRetireMs; kernels before 6.18 round that up to a tick and may add one
 // (4 ms each on Debian).
 constexpr uint64_t kLagNs = 10'000'000;
@@ -51,6 +52,7 @@ Burst PacketQueue::receive(std::span<Frame> out, FreeBuffers& free) {
   Burst burst;
   uint32_t taken = 0;
   for (; taken < out.size() && ring_.ready(); ++taken) {
+    fetch_target(free);
     const KernelFrame from = ring_.front();
     if (from.data == nullptr) {
       ++burst.broken;
@@ -64,6 +66,12 @@ Burst PacketQueue::receive(std::span<Frame> out, FreeBuffers& free) {
   burst.copied = burst.frames;
   if (taken != 0) add(taken_, taken);
   return burst;
+}
+
+// Asks for the line that a frame some frames from now goes to: each buffer is on a page of its own, so a
+// store to it waits for the page's translation.
+void PacketQueue::fetch_target(const FreeBuffers& free) const {
+  if (free.size() >= kTargetsAhead) __builtin_prefetch(place(*free.top(kTargetsAhead), kLine), 1);
 }
 
 void PacketQueue::fill(Frame& frame, const KernelFrame& from, uint32_t buffer) {

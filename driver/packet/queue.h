@@ -49,6 +49,7 @@ class PacketQueue final : public ReceiveQueue {
 
  private:
   void fill(Frame& frame, const KernelFrame& from, uint32_t buffer);
+  void fetch_target(const FreeBuffers& free) const;
   uint64_t stamp(uint64_t timestamp_ns);
   std::byte* place(uint32_t buffer, uint32_t bytes) const;
 
