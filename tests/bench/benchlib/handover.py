@@ -18,6 +18,7 @@ class Memif:
         self.directory, self.seconds, self.zero_copy = directory, seconds, zero_copy
 
     def __call__(self):
+        (self.directory / "memif.sock").unlink(missing_ok=True)  # testpmd does not always take its own away
         with hugepages(HUGEPAGES), self._side("server", CONSUMER_CORE, "rxonly") as reader:
             reader.expect("testpmd> $")
             with self._side("client", ENGINE_CORE, "txonly") as writer:

@@ -52,16 +52,16 @@ def _table(comparison, used):
 
 
 def _cell(line, state):
+    """The median of the samples that count; in brackets, of all, for a line of which none counts."""
+    if state is None or not any(line.of(other) for other in STATES):
+        value = line.median(None)
+        return "-" if value is None else f"({shown(value, line.unit)}) ({len(line.samples)})"
     value = line.median(state)
-    if value is None:
-        return "-"
-    if state is None:
-        return f"({shown(value, line.unit)}) ({len(line.samples)})"
-    return f"{shown(value, line.unit)} ({len(line.of(state))})"
+    return "-" if value is None else f"{shown(value, line.unit)} ({len(line.of(state))})"
 
 
 def _extra(line, key, form, used):
-    value = line.median(used[0] if used else None, key)
+    value = line.median(next((state for state in used if line.of(state)), None), key)
     return "-" if value is None else form(value)
 
 
