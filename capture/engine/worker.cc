@@ -58,7 +58,8 @@ Worker::Worker(WorkerSetup setup)
       departed_(layout::taker_block(*setup_.state, entry_, setup_.state->consumers.count)) {
   for (uint32_t i = setup_.region.count; i > 0; --i) free_.push(i - 1);
   // Frames that come a block at a time, after a timer, come no sooner to a worker that polls.
-  spin_helps_ = !std::ranges::all_of(setup_.queues, [](const auto& q) { return q.queue->lag_ns() >= kSpinNs; });
+  spin_helps_ =
+      !std::ranges::all_of(setup_.queues, [](const auto& q) { return q.queue->lag_ns() >= kSpinNs; });
   changed_ = true;
   write_ledger();
 }
@@ -576,15 +577,14 @@ bool Worker::all_ended() const {
   return std::ranges::all_of(setup_.queues, [](const WorkerQueue& q) { return q.queue->ended(); });
 }
 
-bool Worker::may_sleep() const {
+bool Worker::may_sleep() {
   if (setup_.poll == Poll::kBusy || !leaving_.empty()) return false;
   if (limited_rounds_ != 0) return limited_rounds_ > kSpinRoundsLimited;
   for (const auto& q : setup_.queues)
     if (q.queue->wait_fd() < 0 && q.queue->next_due_ns() == 0 && !q.queue->ended()) return false;
   if (setup_.poll == Poll::kSleep || !spin_helps_) return true;
   const uint64_t now = monotonic_ns();
-  auto* self = const_cast<Worker*>(this);
-  if (idle_since_ns_ == 0) self->idle_since_ns_ = now;
+  if (idle_since_ns_ == 0) idle_since_ns_ = now;
   return now - idle_since_ns_ > kSpinNs;
 }
 

@@ -117,7 +117,7 @@ class Worker {
   void write_ledger();
   void write_taker(const TakerRing& ring);
 
-  bool may_sleep() const;
+  bool may_sleep();
   void sleep();
   bool all_ended() const;
 
@@ -142,7 +142,7 @@ class Worker {
 
   uint64_t round_ = 0;
   uint64_t idle_since_ns_ = 0;
-  bool spin_helps_ = true;  // constant
+  bool spin_helps_ = true;       // constant
   uint64_t limited_rounds_ = 0;  // in a row in which a waiting source had no room
   bool changed_ = false;         // the ledger is behind
   bool ended_reported_ = false;

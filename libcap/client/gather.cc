@@ -8,6 +8,9 @@
 namespace ringcap::client {
 namespace {
 
+// A worker's clock is fitted to the system's: it may be this much behind what we read.
+constexpr uint64_t kClockMarginNs = 1'000'000;
+
 uint64_t clock_ns(clockid_t clock) {
   timespec now{};
   ::clock_gettime(clock, &now);
@@ -25,7 +28,7 @@ void Gather::look(const std::vector<Ring>& rings) {
     const auto& worker = layout::entry<layout::WorkerEntry>(*setup_.state, setup_.state->workers, i);
     uint64_t complete = worker.complete_until_ns.load(std::memory_order_acquire);
     const bool file = setup_.state->clock == static_cast<uint32_t>(layout::Clock::kFile);
-    if (complete == layout::kAsleep && !file) complete = now - worker.lag_ns;
+    if (complete == layout::kAsleep && !file) complete = now - worker.lag_ns - kClockMarginNs;
     views_[i] = {.head = rings[i].head(), .complete_ns = complete};
   }
 }

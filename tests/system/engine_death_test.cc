@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <csignal>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "capture/base/run_dir.h"
@@ -22,7 +23,8 @@ TEST(EngineDeath, wakes_the_sleeping_consumer_which_reads_what_was_published_and
   const TestDir dir;
   Engine engine({"gen:count=500,full=wait", "--memory", "plain", "--wait-consumers", "1"});
   Attachment attachment(engine.name());
-  ASSERT_TRUE(wait_until([&] { return attachment.counters().published == 500; }));
+  ASSERT_TRUE(wait_until([&] { return engine.stat()["ports"][0]["queues"][0]["ended"] == true; }));
+  ASSERT_EQ(attachment.counters().published, 500);
   engine.process().kill();
   SequenceCheck check;
   ringcap_burst burst;

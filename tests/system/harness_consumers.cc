@@ -148,6 +148,7 @@ Consumer::Body follow(Following following) {
     ringcap_options options = RINGCAP_OPTIONS_INIT;
     options.ring_frames = following.ring_frames;
     options.flags = following.flags;
+    options.merge_wait_ms = 10'000;  // on a busy machine a worker may lag for long: the order is what counts
     options.filter = following.filter.empty() ? nullptr : following.filter.data();
     options.filter_length = static_cast<uint32_t>(following.filter.size());
     ringcap_t* handle = nullptr;
