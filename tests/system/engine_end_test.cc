@@ -56,9 +56,8 @@ TEST(EngineEnd, by_sigint_and_sigterm_is_status_0) {
 Process start_capture(const Engine& engine, std::vector<std::string> more) {
   std::vector<std::string> words{"capture", engine.name(), "--count-only"};
   words.insert(words.end(), more.begin(), more.end());
-  const size_t before = ledger_of(engine).consumers.size();
   Process process = start_ringcap(words);
-  if (!wait_until([&] { return ledger_of(engine).consumers.size() > before; }))
+  if (!has_attached(engine, process.pid()))
     throw std::runtime_error("the capture did not attach: " + process.err());
   return process;
 }
@@ -68,10 +67,7 @@ TEST(CaptureEnd, by_sigint_and_sigterm_is_status_0_and_says_how_many_frames_ther
   Engine engine({"gen:rate=1000,full=wait", "--memory", "plain"});
   for (const int number : {SIGINT, SIGTERM}) {
     Process capture = start_capture(engine, {});
-    ASSERT_TRUE(wait_until([&] {
-      const auto stat = ledger_of(engine);
-      return !stat.consumers.empty() && stat.consumers[0].total.released > 100;
-    }));
+    ASSERT_TRUE(has_released(engine, capture.pid(), 101));
     capture.signal(number);
     EXPECT_EQ(capture.wait(), 0) << capture.err();
     EXPECT_GT(std::stoul(capture.out()), 100);
@@ -119,10 +115,7 @@ TEST(CaptureEnd, because_the_engine_ended_is_status_4_and_keeps_what_was_capture
     Engine engine({"gen:rate=2000,full=wait", "--memory", "plain"});
     const auto file = dir.file(engine.name() + ".pcap");
     Process capture = start_ringcap({"capture", engine.name(), "-w", file.string()});
-    ASSERT_TRUE(wait_until([&] {
-      const auto stat = ledger_of(engine);
-      return !stat.consumers.empty() && stat.consumers[0].total.released > 100;
-    })) << capture.err();
+    ASSERT_TRUE(has_released(engine, capture.pid(), 101)) << capture.err();
     if (killed)
       engine.process().kill();
     else

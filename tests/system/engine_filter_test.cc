@@ -31,6 +31,7 @@ Filtered capture_with(const std::vector<std::string>& filter) {
   EXPECT_EQ(starter[0].wait(), 0);
   EXPECT_EQ(starter[0].progress().frames, kAllFrames);
   EXPECT_EQ(engine.imbalance(), "");
+  EXPECT_EQ(not_come_back(engine), "");
   result.frames = capture.out();
   result.not_matched = ledger_of(engine).departed_total.not_matched;
   return result;

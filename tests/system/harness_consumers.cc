@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -272,6 +273,17 @@ uint64_t sum_of(const ledger::Ledger& ledger, uint64_t ledger::Queue::* counter)
 uint64_t lost_before_consumers(const ledger::Ledger& ledger) {
   return sum_of(ledger, &ledger::Queue::missed) + sum_of(ledger, &ledger::Worker::no_buffer);
 }
+
+bool has_released(const Engine& engine, pid_t pid, uint64_t released) {
+  return wait_until([&] {
+    const auto consumers = ledger_of(engine).consumers;
+    return std::ranges::any_of(consumers, [&](const ledger::Consumer& consumer) {
+      return consumer.pid == static_cast<uint32_t>(pid) && consumer.total.released >= released;
+    });
+  });
+}
+
+bool has_attached(const Engine& engine, pid_t pid) { return has_released(engine, pid, 0); }
 
 std::string not_come_back(const Engine& engine) {
   ledger::Ledger ledger;

@@ -158,6 +158,9 @@ uint64_t sum_of(const ledger::Ledger& ledger, uint64_t ledger::Worker::* counter
 uint64_t sum_of(const ledger::Ledger& ledger, uint64_t ledger::Queue::* counter);
 // Frames that no consumer could see because they were lost before: missed and no_buffer.
 uint64_t lost_before_consumers(const ledger::Ledger& ledger);
+// Waits until that process is an attached consumer; until it has given back so many frames.
+bool has_attached(const Engine& engine, pid_t pid);
+bool has_released(const Engine& engine, pid_t pid, uint64_t released);
 // Waits until no consumer is left and every buffer is free or with the port. "" then, else the table.
 std::string not_come_back(const Engine& engine);
 
