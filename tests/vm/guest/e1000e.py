@@ -106,7 +106,7 @@ def receive(share):
     bind()
     sent = f"{share}/frames.pcap"
     count = sum(1 for _ in frames.frames(sent))
-    engine = Engine(ring=16384, arena="288M")
+    engine = Engine(ring=32768, arena="536M")  # a ring that holds them all: the guest may be slower than the sender
     consumer = engine.capture("/tmp/taken.pcap", count + 1)  # one more than come: it stays until it is told
     outside_sends(share)
     until(lambda: engine.stat()["consumers"][0]["released"] >= count, "all frames are written", 80)
