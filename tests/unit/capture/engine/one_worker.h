@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "capture/base/fence.h"
 #include "capture/engine/consumers.h"
 #include "capture/engine/plan.h"
 #include "capture/engine/state.h"
@@ -108,6 +109,7 @@ class OneWorker {
                                     .control_bytes = c->control.bytes()};
     Attached attached{c->id, c->slot, Fd(pair[1]),
                       client::Rings::map(granted, c->rings.fd(), c->control.fd()).value()};
+    share_addresses(*c->taker_rings.front(), attached.ring());
     publish();
     return attached;
   }
@@ -143,6 +145,17 @@ class OneWorker {
   }
 
  private:
+  // The thread sanitizer knows an atomic by its address: a release through one mapping and the acquire
+  // through another are strangers to it. For it alone, the consumer's side uses the engine's mapping.
+  static void share_addresses([[maybe_unused]] const engine::TakerRing& engines,
+                              [[maybe_unused]] client::Ring& consumers) {
+#if defined(RINGCAP_THREAD_SANITIZER)
+    consumers.slots = engines.slots;
+    consumers.line = engines.line;
+    consumers.control = engines.control;
+#endif
+  }
+
   void publish() {
     auto plan = std::make_unique<engine::Plan>();
     plan->number = plans_.size() + 1;
