@@ -43,7 +43,8 @@ class PacketCapture {
       if (!port) throw std::runtime_error(port.error().message());
       port_ = std::move(*port);
     });
-    arena_.reset(static_cast<std::byte*>(std::aligned_alloc(4096, size_t{buffer_bytes} * buffers)));
+    arena_.reset(static_cast<std::byte*>(
+        std::aligned_alloc(4096, (size_t{buffer_bytes} * buffers + 4095) / 4096 * 4096)));
     region_ = {.base = arena_.get(), .buffer_bytes = buffer_bytes, .count = buffers};
     for (uint32_t i = 0; i < buffers; ++i) free_.push(i);
     for (const auto& queue : queues()) EXPECT_TRUE(queue->arm(region_, free_));
