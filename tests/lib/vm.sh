@@ -90,6 +90,7 @@ vm_until() {
   until "$@"; do
     if [ "$SECONDS" -ge "$deadline" ]; then
       echo "waited in vain for: $*" >&2
+      tail -n 25 -- "$vm_share/output" "$vm_log/console.log" >&2 # what the guest was at
       return 1
     fi
     if [ -n "$vm_guest_pid" ] && ! kill -0 "$vm_guest_pid" 2>/dev/null; then
