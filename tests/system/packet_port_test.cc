@@ -273,7 +273,10 @@ TEST(PacketPort, what_the_kernel_has_no_room_for_is_missed_and_the_sum_balances)
   EXPECT_GT(missed, kFrames / 2);
   const std::vector<Captured> got = capture.take(kFrames - missed);
   ASSERT_EQ(got.size(), kFrames - missed);
-  for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(sequence_of(got[i].data.data()), i);
+  // In order, and none twice; the kernel may miss one before its ring is full, too (a block that is being
+  // closed).
+  for (size_t i = 1; i < got.size(); ++i)
+    ASSERT_GT(sequence_of(got[i].data.data()), sequence_of(got[i - 1].data.data()));
   EXPECT_EQ(capture.counters().received, kFrames);
   EXPECT_EQ(capture.counters().missed, missed);
   // And it goes on: the kernel fills the blocks that it got back.
