@@ -58,7 +58,7 @@ void handle_signals(client::Client& client) {
 
 // What WHAT means: a port's address, else a running engine, else an interface.
 struct Source {
-  std::unique_ptr<engine::Engine> engine;  // of our own; empty: somebody else's
+  MadeEngine own;  // empty: somebody else's
   std::thread engine_thread;
   std::unique_ptr<client::Client> client;
   bool own_ended_well = true;
@@ -66,7 +66,7 @@ struct Source {
 
   void stop_engine() {
     if (!engine_thread.joinable()) return;
-    engine->request_stop();
+    own.engine->request_stop();
     engine_thread.join();
   }
   ~Source() { stop_engine(); }
@@ -112,26 +112,30 @@ Result<void> attach(const CaptureWords& words, Source& source) {
     engine_opts->name = fmt::format("capture-{}", ::getpid());
     engine_opts->listen = false;
     engine_opts->wait_consumers = 1;
-    auto engine = make_engine(std::move(*engine_opts), {*address});
-    if (!engine) return std::unexpected(engine.error());
-    source.engine = std::move(*engine);
-    link_type =
-        layout::entry<layout::PortEntry>(source.engine->header(), source.engine->header().ports, 0).link_type;
+    auto made = make_engine(std::move(*engine_opts), {*address});
+    if (!made) return std::unexpected(made.error());
+    source.own = std::move(*made);
+    link_type = source.own.ports.front()->link_type();
   }
   auto program = compile_filter(words.filter, words.filter_file, link_type);
   if (!program) return std::unexpected(program.error());
   options.filter = std::move(*program);
 
-  if (!source.engine) {
+  if (!source.own.engine) {
     auto client = client::Client::attach(words.what, options);
     if (!client) return std::unexpected(client.error());
+    if (!options.filter.empty() && (*client)->link_type() != link_type)
+      return fail(Code::kUsage,
+                  fmt::format("the frames of {} are not Ethernet (link type {}): a filter is not possible",
+                              words.what, (*client)->link_type()),
+                  "leave the filter out, and use it when you read the file: tcpdump -r FILE FILTER");
     source.client = std::move(*client);
     return {};
   }
-  auto socket = source.engine->connect_inside();
+  auto socket = source.own.engine->connect_inside();
   if (!socket) return std::unexpected(socket.error());
   source.engine_thread = std::thread([&source] {
-    if (auto ran = source.engine->run(); !ran) {
+    if (auto ran = source.own.engine->run(); !ran) {
       source.own_ended_well = false;
       source.own_error = ran.error();
     }
@@ -241,7 +245,8 @@ int conclude(const CaptureWords& words, Source& source, const Outcome& outcome) 
   if (words.count_only) print("{}\n", outcome.frames);
   if (outcome.last == client::Taken::kError) return report(source.client->error());
   if (!source.own_ended_well) return report(source.own_error);
-  const bool own_losses = source.engine != nullptr && losses.missed + losses.no_buffer != 0;
+  if (outcome.last == client::Taken::kEnd && source.own.source_failed()) return finish(kExitError);
+  const bool own_losses = source.own.engine != nullptr && losses.missed + losses.no_buffer != 0;
   return finish(stats.dropped != 0 || own_losses ? kExitLost : kExitOk);
 }
 

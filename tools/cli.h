@@ -31,6 +31,7 @@ namespace ringcap::tools {
 
 // Exit statuses that no error stands for; exit_status() gives the others.
 inline constexpr int kExitOk = 0;
+inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitLost = 3;   // done, but frames were lost
 inline constexpr int kExitFault = 7;  // doctor, selftest, stat found a fault

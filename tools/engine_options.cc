@@ -107,15 +107,23 @@ Result<engine::EngineOptions> engine_options(const EngineWords& w, const std::ve
   return options;
 }
 
-Result<std::unique_ptr<engine::Engine>> make_engine(engine::EngineOptions options,
-                                                    const std::vector<PortAddress>& addresses) {
+bool MadeEngine::source_failed() const {
+  return std::ranges::any_of(ports, [](const Port* port) { return !port->problem().empty(); });
+}
+
+Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& addresses) {
+  MadeEngine made;
   std::vector<std::unique_ptr<Port>> ports;
   for (const auto& address : addresses) {
     auto port = open_port(address);
     if (!port) return std::unexpected(port.error());
+    made.ports.push_back(port->get());
     ports.push_back(std::move(*port));
   }
-  return engine::Engine::create(std::move(options), std::move(ports));
+  auto engine = engine::Engine::create(std::move(options), std::move(ports));
+  if (!engine) return std::unexpected(engine.error());
+  made.engine = std::move(*engine);
+  return made;
 }
 
 std::string name_for(const PortAddress& port) {

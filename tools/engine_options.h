@@ -25,9 +25,17 @@ struct EngineWords {
 void add_engine_options(Cli& cli, EngineWords& words);
 // The options that an engine is made with; kUsage names the word that makes no sense.
 Result<engine::EngineOptions> engine_options(const EngineWords& words, const std::vector<PortAddress>& ports);
+// An engine, and its ports for what they say at their end; they live as long as it does.
+struct MadeEngine {
+  std::unique_ptr<engine::Engine> engine;
+  std::vector<const Port*> ports;
+
+  // Whether a source ended before its end (a file that is cut or damaged). The engine's log says which and
+  // why.
+  bool source_failed() const;
+};
 // Opens the ports and makes the engine.
-Result<std::unique_ptr<engine::Engine>> make_engine(engine::EngineOptions options,
-                                                    const std::vector<PortAddress>& ports);
+Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& ports);
 // A name for an engine of this port that no running engine has.
 std::string name_for(const PortAddress& port);
 

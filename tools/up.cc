@@ -29,6 +29,8 @@ void handle_signals(engine::Engine& engine) {
   ::sigaction(SIGPIPE, &action, nullptr);
 }
 
+constexpr uint32_t kEthernet = 1;  // LINKTYPE_ETHERNET: what engines' filters are compiled for
+
 struct UpWords {
   std::string port;
   std::vector<std::string> more_ports;
@@ -50,7 +52,7 @@ Result<std::vector<PortAddress>> parse_ports(const UpWords& words) {
   return ports;
 }
 
-Result<std::unique_ptr<engine::Engine>> open_engine(const UpWords& words) {
+Result<MadeEngine> open_engine(const UpWords& words) {
   auto ports = parse_ports(words);
   if (!ports) return std::unexpected(ports.error());
   auto options = engine_options(words.engine, *ports);
@@ -60,14 +62,23 @@ Result<std::unique_ptr<engine::Engine>> open_engine(const UpWords& words) {
   options->group = words.group;
   options->wait_consumers = static_cast<uint32_t>(words.wait_consumers.value);
   options->until_end = words.until_end;
-  auto program = compile_filter({words.filter}, "", 1);
+  auto program = compile_filter({words.filter}, "", kEthernet);
   if (!program) return std::unexpected(program.error());
   if (!program->empty()) {
     auto valid = filter::validate(*program);
     if (!valid) return std::unexpected(valid.error());
     options->filter = std::make_shared<filter::Program>(std::move(*valid));
   }
-  return make_engine(std::move(*options), *ports);
+  auto made = make_engine(std::move(*options), *ports);
+  if (!made || program->empty()) return made;
+  for (const Port* port : made->ports)
+    if (port->link_type() != kEthernet)
+      return fail(Code::kUsage,
+                  fmt::format("the frames of {} are not Ethernet (link type {}): --filter is not possible",
+                              port->address(), port->link_type()),
+                  fmt::format("leave it out, or filter while capturing: ringcap capture {} -w FILE FILTER",
+                              port->address()));
+  return made;
 }
 
 }  // namespace
@@ -95,15 +106,17 @@ int run_up(const Words& words) {
   cli.default_config([&] { return up.name.empty() ? std::string() : "/etc/ringcap/" + up.name + ".conf"; });
   if (auto status = cli.parse(words)) return *status;
 
-  auto engine = open_engine(up);
-  if (!engine) return report(engine.error());
+  const auto made = open_engine(up);
+  if (!made) return report(made.error());
+  engine::Engine& engine = *made->engine;
   if (auto became = become_user(up.user, cli.given("user")); !became) return report(became.error());
-  handle_signals(**engine);
-  spdlog::info("engine {} is up; see it: ringcap stat {}", (*engine)->name(), (*engine)->name());
-  if (auto ran = (*engine)->run(); !ran) return report(ran.error());
-  const PortLosses losses = port_losses((*engine)->header());
+  handle_signals(engine);
+  spdlog::info("engine {} is up; see it: ringcap stat {}", engine.name(), engine.name());
+  if (auto ran = engine.run(); !ran) return report(ran.error());
+  const PortLosses losses = port_losses(engine.header());
   spdlog::info("engine {} has ended; lost before the consumers: {} missed by the ports, {} without a buffer",
-               (*engine)->name(), losses.missed, losses.no_buffer);
+               engine.name(), losses.missed, losses.no_buffer);
+  if (made->source_failed()) return finish(kExitError);
   return finish(losses.missed + losses.no_buffer != 0 ? kExitLost : kExitOk);
 }
 

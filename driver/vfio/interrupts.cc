@@ -36,16 +36,18 @@ struct Choice {
   uint32_t vectors;
 };
 
-// The best that the device offers for `wanted` vectors.
-Choice choose(int device, uint32_t wanted) {
+// What the device offers, the best for `wanted` vectors first. Arming is the proof: a kernel told not to use
+// MSI (pci=nomsi) still says that the device has it.
+std::vector<Choice> choices(int device, uint32_t wanted) {
   const uint32_t msix = interrupt_count(device, VFIO_PCI_MSIX_IRQ_INDEX);
   const uint32_t msi = interrupt_count(device, VFIO_PCI_MSI_IRQ_INDEX);
-  if (msix >= wanted) return {pci::Interrupt::kMsix, wanted};
-  if (msi >= wanted) return {pci::Interrupt::kMsi, wanted};
-  if (msix > 0) return {pci::Interrupt::kMsix, 1};
-  if (msi > 0) return {pci::Interrupt::kMsi, 1};
-  if (interrupt_count(device, VFIO_PCI_INTX_IRQ_INDEX) > 0) return {pci::Interrupt::kIntx, 1};
-  return {pci::Interrupt::kNone, 0};
+  std::vector<Choice> found;
+  if (msix >= wanted) found.push_back({pci::Interrupt::kMsix, wanted});
+  if (msi >= wanted) found.push_back({pci::Interrupt::kMsi, wanted});
+  if (msix > 0 && msix < wanted) found.push_back({pci::Interrupt::kMsix, 1});
+  if (msi > 0 && msi < wanted) found.push_back({pci::Interrupt::kMsi, 1});
+  if (interrupt_count(device, VFIO_PCI_INTX_IRQ_INDEX) > 0) found.push_back({pci::Interrupt::kIntx, 1});
+  return found;
 }
 
 }  // namespace
@@ -81,19 +83,26 @@ bool drain_eventfd(int fd) {
 
 Result<pci::Interrupt> Interrupts::enable(int device, uint32_t vectors) {
   disable(device);
-  const Choice choice = choose(device, vectors);
-  if (choice.kind == pci::Interrupt::kNone) return choice.kind;
+  Result<pci::Interrupt> armed = pci::Interrupt::kNone;
+  for (const Choice& choice : choices(device, vectors)) {
+    armed = arm(device, choice.kind, choice.vectors);
+    if (armed) break;
+  }
+  return armed;
+}
+
+Result<pci::Interrupt> Interrupts::arm(int device, pci::Interrupt kind, uint32_t vectors) {
   std::vector<Fd> eventfds;
   std::vector<int> fds;
-  for (uint32_t i = 0; i < choice.vectors; ++i) {
+  for (uint32_t i = 0; i < vectors; ++i) {
     eventfds.push_back(make_eventfd());
     if (!eventfds.back()) return fail_system("cannot make an eventfd for an interrupt");
     fds.push_back(eventfds.back().get());
   }
-  if (Result<void> set = set_eventfds(device, irq_index(choice.kind), fds); !set)
+  if (Result<void> set = set_eventfds(device, irq_index(kind), fds); !set)
     return std::unexpected(set.error());
   eventfds_ = std::move(eventfds);
-  return kind_ = choice.kind;
+  return kind_ = kind;
 }
 
 // The eventfds stay: another thread may be waiting on one.

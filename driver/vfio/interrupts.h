@@ -15,7 +15,8 @@ namespace ringcap::vfio {
 
 class Interrupts {
  public:
-  // Arms `vectors` vectors of MSI-X, else of MSI; else one, MSI-X before MSI before INTx.
+  // Arms `vectors` vectors of MSI-X, else of MSI; else one, MSI-X before MSI before INTx. A kind that the
+  // device has and the kernel refuses is passed over.
   Result<pci::Interrupt> enable(int device, uint32_t vectors);
   void disable(int device);
 
@@ -23,6 +24,8 @@ class Interrupts {
   bool consume(int device, uint32_t vector);
 
  private:
+  Result<pci::Interrupt> arm(int device, pci::Interrupt kind, uint32_t vectors);
+
   std::vector<Fd> eventfds_;
   pci::Interrupt kind_ = pci::Interrupt::kNone;
 };

@@ -5,6 +5,7 @@
     e1000e.py send SHARE        what is sent through the driver
     e1000e.py faults SHARE      the engine killed while it receives, the NIC unbound under another
     e1000e.py not_root SHARE    an engine of an ordinary user
+    e1000e.py memory SHARE      pages of 2 MiB and 1 GiB on the NIC's node, or on another; INTx
 
 The outer half sends when SHARE/ready appears, and makes SHARE/sent afterwards (ready-2, sent-2 and so on).
 RINGCAP names the program, RINGCAP_NIC_SEND the one that sends.
@@ -52,9 +53,9 @@ def bind():
 class Engine:
     """`ringcap up` as a process. `before` goes in front of the command: another user."""
 
-    def __init__(self, ring, arena, before=(), environment=None):
+    def __init__(self, ring, arena, before=(), environment=None, more=()):
         self.before, self.environment = list(before), {**os.environ, **(environment or {})}
-        command = [*before, RINGCAP, "up", PORT, "--name", "nic", "--arena", arena, "--ring", str(ring)]
+        command = [*before, RINGCAP, "up", PORT, "--name", "nic", "--arena", arena, "--ring", str(ring), *more]
         self.process = subprocess.Popen(command, env=self.environment)
         until(lambda: self.stat(fails=True) or self.process.poll() is not None, "the engine answers", 40)
         assert self.process.poll() is None, f"the engine ended with status {self.process.returncode}"
@@ -192,7 +193,7 @@ def killed_while_receiving(share):
     assert not (pathlib.Path(share) / "sent-1").exists(), "it was killed too late: all frames had been sent"
     engine = Engine(ring=2048, arena="64M")
     until(lambda: (pathlib.Path(share) / "sent-1").exists(), "the frames are sent")
-    assert engine.stat()["workers"][0]["taken"] > 0, "the next engine received nothing of what was still coming"
+    until(lambda: engine.stat()["workers"][0]["taken"] > 0, "the next engine receives what was still coming")
     receives(engine, share, "-2")
     engine.end()
     print("killed: the next engine receives")
@@ -256,5 +257,70 @@ def unbound_while_running(share):
     print(f"unbound: in {took * 1000:.0f} ms, link {link}")
 
 
+# ---- memory ------------------------------------------------------------------------------------------
+
+
+def memory(share):
+    """Only node 1 has hugepages. Which node the NIC is of is what sysfs says, and root may say it there."""
+    bind()
+    for node, page, pool in ((0, "2M", "2048kB"), (0, "1G", "1048576kB")):
+        (DEVICE / "numa_node").write_text(str(node))
+        refused_for_want_of_pages(node, page, pool)
+    (DEVICE / "numa_node").write_text("1")
+    for which, page, pool, arena_size in (("-1", "2M", "2048kB", "64M"), ("-2", "1G", "1048576kB", "1G")):
+        engine = Engine(ring=2048, arena=arena_size, more=("--page", page, "--poll", "sleep"))
+        lies_on_node_1(engine.process.pid, pool)
+        receives(engine, share, which)
+        interrupts = interrupt_lines()
+        assert any(count > 0 and "vfio-intx" in line for count, line in interrupts), interrupts
+        assert not any("vfio-msi" in line for _, line in interrupts), interrupts
+        engine.end()
+        until(lambda: free_pages(1, pool) == total_pages(1, pool), "the engine's pages come back")
+    print("memory: on the NIC's node, in pages of 2 MiB and of 1 GiB; woken by INTx")
+
+
+def pool_folder(node, pool):
+    return pathlib.Path(f"/sys/devices/system/node/node{node}/hugepages/hugepages-{pool}")
+
+
+def free_pages(node, pool):
+    return int((pool_folder(node, pool) / "free_hugepages").read_text())
+
+
+def total_pages(node, pool):
+    return int((pool_folder(node, pool) / "nr_hugepages").read_text())
+
+
+def refused_for_want_of_pages(node, page, pool):
+    """The message is about the NIC's node and gives the command for it; the other node keeps its pages."""
+    need, size = (32, "2 MiB") if page == "2M" else (1, "1 GiB")
+    other = total_pages(1 - node, pool)
+    assert total_pages(node, pool) == 0 and free_pages(1 - node, pool) == other >= need
+    words = [RINGCAP, "up", PORT, "--name", "nic", "--page", page, "--arena", "64M"]
+    result = subprocess.run(words, stderr=subprocess.PIPE, text=True)
+    expected = (f"{size} hugepages: {need} needed, 0 free of 0 on node {node}",
+                f"echo {need} > {pool_folder(node, pool) / 'nr_hugepages'}")
+    assert result.returncode == 1 and all(text in result.stderr for text in expected), (result.returncode, result.stderr)
+    assert free_pages(1 - node, pool) == other, "the other node's pages were taken"
+    assert (DEVICE / "driver").resolve().name == "vfio-pci"
+
+
+def lies_on_node_1(pid, pool):
+    """All of the arena is there, every page, before a frame came."""
+    lines = pathlib.Path(f"/proc/{pid}/numa_maps").read_text().splitlines()
+    arena = [line for line in lines if "ringcap-arena" in line]
+    kilobytes = int(pool.removesuffix("kB"))
+    pages = {"2048kB": 32, "1048576kB": 1}[pool]
+    assert arena and all(f"kernelpagesize_kB={kilobytes}" in line and " N0=" not in line for line in arena), arena
+    assert sum(int(number) for line in arena for number in re.findall(r" N1=(\d+)", line)) == pages, arena
+
+
+def interrupt_lines():
+    """(how often it came, the line) of every interrupt of VFIO."""
+    lines = [line for line in pathlib.Path("/proc/interrupts").read_text().splitlines() if "vfio" in line]
+    return [(sum(int(word) for word in line.split()[1:1 + os.cpu_count()]), line) for line in lines]
+
+
 if __name__ == "__main__":
-    {"receive": receive, "send": send, "faults": faults, "not_root": not_root}[sys.argv[1]](*sys.argv[2:])
+    what = {"receive": receive, "send": send, "faults": faults, "not_root": not_root, "memory": memory}
+    what[sys.argv[1]](*sys.argv[2:])
