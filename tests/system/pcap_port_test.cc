@@ -126,11 +126,11 @@ TEST(PcapReplay, of_every_byte_order_resolution_and_format_gives_the_same_frames
     EXPECT_EQ(outcome.status, 0) << name << ": " << outcome.err;
     EXPECT_EQ(read_capture(out).frames, expected_frames()) << name;
   }
-  const auto out = dir.file("many.out");
-  EXPECT_EQ(replay("pcap:" + sample("many.pcapng") + ",speed=max", out).status, 0);
+  const auto first_out = dir.file("many.out");
+  EXPECT_EQ(replay("pcap:" + sample("many.pcapng") + ",speed=max", first_out).status, 0);
   std::vector<Expected> frames = expected_frames();
   frames[0] = in_microseconds({frames[0]})[0];  // its interface counts microseconds
-  EXPECT_EQ(read_capture(out).frames, frames);
+  EXPECT_EQ(read_capture(first_out).frames, frames);
   for (const char* name : {"micro_little.pcap", "micro_big.pcap"}) {
     const auto out = dir.file(std::string(name) + ".out");
     EXPECT_EQ(replay("pcap:" + sample(name) + ",speed=max", out).status, 0) << name;
