@@ -21,6 +21,7 @@ int run_up(const Words& words);
 int run_down(const Words& words);
 int run_capture(const Words& words);
 int run_stat(const Words& words);
+int run_balance(const Words& words);
 int run_devices(const Words& words);
 int run_bind(const Words& words);
 int run_unbind(const Words& words);

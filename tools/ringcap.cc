@@ -17,6 +17,7 @@ constexpr Command kCommands[] = {
     {"down", "end a running engine", run_down},
     {"capture", "take frames from an engine or an interface", run_capture},
     {"stat", "show where every frame went", run_stat},
+    {"balance", "show how a cluster would share a file's frames", run_balance},
     {"devices", "list what can be captured", run_devices},
     {"bind", "give a NIC to ringcap", run_bind},
     {"unbind", "give a NIC back to the kernel", run_unbind},
@@ -25,7 +26,7 @@ constexpr Command kCommands[] = {
 };
 
 // Commands of a later version: known, so that the answer is not "no such command".
-constexpr const char* kLater[] = {"selftest", "filter", "balance", "send", "bridge", "run"};
+constexpr const char* kLater[] = {"selftest", "filter", "send", "bridge", "run"};
 
 std::string overview() {
   std::string out = "Usage: ringcap COMMAND [OPTION]... [WORD]...\n\nCommands:\n";

@@ -225,8 +225,8 @@ void Worker::complete_frames(const WorkerQueue& q, uint32_t count, uint64_t now)
   const uint8_t source = q.number;
   uint64_t bytes = 0;
   for (Frame *frame = frames_.get(), *end = frame + count; frame != end; ++frame) {
-    if (q.ethernet) parse_frame(*frame, key);
-    if (kStamp) frame->timestamp_ns = now;
+    if (kStamp) frame->timestamp_ns = now;  // first: fragments are forgotten by it
+    if (q.ethernet) parse_frame(*frame, key, fragments_);
     frame->location = base + static_cast<uint64_t>(frame->data - region);
     frame->source = source;
     bytes += frame->length;

@@ -20,6 +20,7 @@
 #include "capture/engine/host_clock.h"
 #include "capture/engine/plan.h"
 #include "capture/engine/taker.h"
+#include "capture/frame/fragments.h"
 #include "capture/frame/parse.h"
 #include "capture/layout/layout.h"
 #include "capture/port/port.h"
@@ -126,6 +127,7 @@ class Worker {
   FreeBuffers free_;
   std::unique_ptr<uint16_t[]> references_;  // by buffer: rings that hold it
   std::unique_ptr<Frame[]> frames_;
+  FragmentTable fragments_;
   HostClock clock_;
   EventRing events_;
   Fd wake_fd_;

@@ -62,6 +62,7 @@ namespace flow_hash {
 
 inline constexpr uint64_t kMultiplier = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio, odd
 inline constexpr uint32_t kKindMac = 0x10000;
+inline constexpr uint32_t kKindVlan = 0x20000;
 inline constexpr uint32_t kKindIpv4 = 0x40000;
 inline constexpr uint32_t kKindIpv6 = 0x60000;
 

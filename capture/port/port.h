@@ -69,6 +69,10 @@ struct Frame {
   uint8_t reserved = 0;
   std::byte* data = nullptr;  // first byte, anywhere in the buffer
   uint32_t buffer = 0;        // index in the region
+  // Set by the parser, to be read with kTunnel only: offsets of the innermost network and transport header
+  // (l3_half and l4_half are the outer ones). 0: none.
+  uint16_t inner_l3 = 0;
+  uint16_t inner_l4 = 0;
 
   const layout::Descriptor& descriptor() const { return reinterpret_cast<const layout::Descriptor&>(*this); }
 };
@@ -79,7 +83,7 @@ static_assert(offsetof(Frame, location) == offsetof(layout::Descriptor, location
               offsetof(Frame, flags) == offsetof(layout::Descriptor, flags) &&
               offsetof(Frame, l3_half) == offsetof(layout::Descriptor, l3_half) &&
               offsetof(Frame, source) == offsetof(layout::Descriptor, source) &&
-              offsetof(Frame, data) == sizeof(layout::Descriptor));
+              offsetof(Frame, data) == sizeof(layout::Descriptor) && sizeof(Frame) == 48);
 
 // What one receive() did: taken = frames + broken + no_buffer.
 struct Burst {

@@ -96,11 +96,12 @@ void PcapQueue::end(std::string problem) {
   ended_.store(true, std::memory_order_release);  // pairs with ended()
 }
 
-bool PcapQueue::is_mine() const {
+bool PcapQueue::is_mine() {
   if (record_.link_type != 1) return number_ == 0;  // the parser knows Ethernet
-  Frame frame{.captured = static_cast<uint16_t>(std::min<uint32_t>(record_.captured, UINT16_MAX)),
+  Frame frame{.timestamp_ns = record_.timestamp_ns,
+              .captured = static_cast<uint16_t>(std::min<uint32_t>(record_.captured, UINT16_MAX)),
               .data = const_cast<std::byte*>(record_.data)};  // the parser only reads
-  if (!frame_detail::parse_plain(frame, kFlowKey)) parse_other(frame, kFlowKey);
+  parse_frame(frame, kFlowKey, fragments_);
   return frame.hash % queues_ == number_;
 }
 

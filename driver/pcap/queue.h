@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "capture/frame/fragments.h"
 #include "capture/pcapfile/reader.h"
 #include "capture/port/port.h"
 #include "driver/pcap/port.h"
@@ -19,6 +20,9 @@ struct Start {
 };
 
 uint64_t monotonic_ns();
+
+// Fragmented datagrams that a queue keeps together when it looks which frames are its own.
+inline constexpr uint32_t kFragmentedDatagrams = 1024;
 
 class PcapQueue final : public ReceiveQueue {
  public:
@@ -44,7 +48,7 @@ class PcapQueue final : public ReceiveQueue {
   bool find_frame();
   bool begin_pass();
   void end(std::string problem);
-  bool is_mine() const;
+  bool is_mine();
   void fill(Frame& frame, uint32_t buffer) const;
 
   pcapfile::Reader reader_;
@@ -57,8 +61,9 @@ class PcapQueue final : public ReceiveQueue {
   Region region_;
   Timeline timeline_;
   pcapfile::Record record_;
-  bool have_frame_ = false;  // record_ is the next one to give
-  uint64_t stamp_ns_ = 0;    // of it
+  FragmentTable fragments_{kFragmentedDatagrams};  // every queue sees every frame, so all decide alike
+  bool have_frame_ = false;                        // record_ is the next one to give
+  uint64_t stamp_ns_ = 0;                          // of it
   uint64_t due_after_ns_ = 0;
   std::string problem_;  // written before ended_
   std::atomic<bool> ended_ = false;

@@ -82,8 +82,9 @@ void count_frames(benchmark::State& state) {
 
 void parse(benchmark::State& state, Bytes (*make)(int)) {
   Traffic traffic(make);
+  FragmentTable fragments;
   for (auto _ : state) {
-    parse_burst(traffic.frames, kKey);
+    parse_burst(traffic.frames, kKey, fragments);
     benchmark::ClobberMemory();
   }
   count_frames(state);

@@ -22,13 +22,14 @@ TEST(Commands, one_that_is_not_there_lists_those_that_are) {
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(outcome.out, "");
   EXPECT_NE(outcome.err.find("no such command: 'captrue'"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.err.find("up down capture stat devices bind unbind doctor version"), std::string::npos)
+  EXPECT_NE(outcome.err.find("up down capture stat balance devices bind unbind doctor version"),
+            std::string::npos)
       << outcome.err;
 }
 
 TEST(Commands, one_of_a_later_version_says_so) {
-  EXPECT_NE(ringcap({"balance"}).err.find("not supported yet"), std::string::npos);
-  EXPECT_EQ(ringcap({"balance"}).status, 2);
+  EXPECT_NE(ringcap({"selftest"}).err.find("not supported yet"), std::string::npos);
+  EXPECT_EQ(ringcap({"selftest"}).status, 2);
 }
 
 TEST(Commands, version_names_ringcap_layout_and_kernel) {
@@ -102,7 +103,7 @@ const Page kPages[] = {
     {"ringcap.1", {"version"}},         {"ringcap-up.1", {"up", "down"}},
     {"ringcap-capture.1", {"capture"}}, {"ringcap-stat.1", {"stat"}},
     {"ringcap-devices.1", {"devices"}}, {"ringcap-bind.1", {"bind", "unbind"}},
-    {"ringcap-doctor.1", {"doctor"}},
+    {"ringcap-doctor.1", {"doctor"}},   {"ringcap-balance.1", {"balance"}},
 };
 const std::set<std::string> kCommon = {"--help", "--config", "--log-level", "-h"};
 
@@ -193,6 +194,7 @@ TEST(Completion, knows_commands_options_values_and_interfaces) {
   EXPECT_EQ(complete("ringcap do"), "down doctor\n");
   EXPECT_EQ(complete("ringcap bind --k"), "--keep\n");
   EXPECT_EQ(complete("ringcap devices --log-level w"), "warning\n");
+  EXPECT_EQ(complete("ringcap balance --kind flow"), "flow5 flow4 flow2\n");
   EXPECT_EQ(complete("ringcap capture lo"), "lo\n");
   EXPECT_EQ(complete("ringcap up packet:l"), "lo\n");  // Bash parts words at colons: only the rest is given
 }

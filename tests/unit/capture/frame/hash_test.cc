@@ -30,7 +30,8 @@ constexpr HashKey kKey{0xb5b3a8d1f06e4c27, 0x90112233a5c4e7f9};
 
 uint32_t hash_of(const FrameBuilder& builder, const HashKey& key = kKey) {
   HeldFrame held(builder.bytes());
-  parse_burst({&held.frame, 1}, key);
+  FragmentTable none(1);
+  parse_burst({&held.frame, 1}, key, none);
   return held.frame.hash;
 }
 

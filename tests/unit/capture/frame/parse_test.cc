@@ -21,11 +21,16 @@ using test::Ipv6;
 
 constexpr HashKey kKey{0x0011223344556677, 0x8899aabbccddeeff};
 
-Frame parsed(std::span<const std::byte> bytes) {
+// Fragments of one datagram are to be given the same table.
+Frame parsed(std::span<const std::byte> bytes, FragmentTable& fragments) {
   HeldFrame held(bytes);
-  parse_burst({&held.frame, 1}, kKey);
+  parse_burst({&held.frame, 1}, kKey, fragments);
   held.frame.data = nullptr;
   return held.frame;
+}
+Frame parsed(std::span<const std::byte> bytes) {
+  FragmentTable fragments(1);
+  return parsed(bytes, fragments);
 }
 Frame parsed(const FrameBuilder& builder) { return parsed(builder.bytes()); }
 
@@ -110,16 +115,6 @@ TEST(FrameParser, flags_ipv6_fragments_but_not_atomic_ones) {
   expect_headers(FrameBuilder().ethernet().ipv6().fragment_header(0).udp(1, 2), kHashValid);
 }
 
-TEST(FrameParser, all_fragments_of_a_datagram_have_one_hash) {
-  const uint32_t first = hash_of(FrameBuilder().ethernet().ipv4({.fragment = 0x2000}).udp(1, 2));
-  EXPECT_EQ(hash_of(FrameBuilder().ethernet().ipv4({.fragment = 0x2010}).protocol(17).payload(20)), first);
-  EXPECT_EQ(hash_of(FrameBuilder().ethernet().ipv4({.fragment = 0x0020}).protocol(17).payload(8)), first);
-  const uint32_t first6 =
-      hash_of(FrameBuilder().ethernet().ipv6().fragment_header(1).extension(60).udp(1, 2));
-  EXPECT_EQ(hash_of(FrameBuilder().ethernet().ipv6().fragment_header(0x0100).protocol(60).payload(30)),
-            first6);
-}
-
 TEST(FrameParser, hash_is_that_of_the_packet_whatever_it_is_wrapped_in) {
   const uint32_t plain = hash_of(udp4());
   EXPECT_EQ(hash_of(FrameBuilder().ethernet().vlan(10).ipv4().udp(1000, 53)), plain);
@@ -200,7 +195,8 @@ TEST(FrameParser, work_is_bounded_however_many_headers_a_frame_has) {
 TEST(FrameParser, keeps_the_flags_that_the_queue_set) {
   HeldFrame held(udp4().bytes());
   held.frame.flags = layout::kTruncated | layout::kBadCrc;
-  parse_burst({&held.frame, 1}, kKey);
+  FragmentTable fragments(1);
+  parse_burst({&held.frame, 1}, kKey, fragments);
   EXPECT_EQ(held.frame.flags, layout::kTruncated | layout::kBadCrc | kHashValid);
 }
 
@@ -208,10 +204,12 @@ TEST(FrameParser, parses_each_frame_of_a_burst) {
   std::vector<HeldFrame> held;
   std::vector<Frame> frames;
   for (const FrameBuilder& builder : every_kind()) frames.push_back(held.emplace_back(builder.bytes()).frame);
-  parse_burst(frames, kKey);
+  FragmentTable fragments(64);
+  parse_burst(frames, kKey, fragments);
+  FragmentTable others(64);
   size_t i = 0;
   for (const FrameBuilder& builder : every_kind()) {
-    const Frame alone = parsed(builder);
+    const Frame alone = parsed(builder.bytes(), others);
     EXPECT_EQ(frames[i].hash, alone.hash);
     EXPECT_EQ(frames[i].flags, alone.flags);
     EXPECT_EQ(frames[i].l4_half, alone.l4_half);
@@ -224,7 +222,8 @@ bool both_ways_agree(std::span<const std::byte> bytes) {
   HeldFrame plain(bytes);
   if (!frame_detail::parse_plain(plain.frame, kKey)) return false;
   HeldFrame other(bytes);
-  parse_other(other.frame, kKey);
+  FragmentTable fragments(1);
+  parse_other(other.frame, kKey, fragments);
   EXPECT_EQ(plain.frame.hash, other.frame.hash);
   EXPECT_EQ(plain.frame.flags, other.frame.flags);
   EXPECT_EQ(plain.frame.l3_half, other.frame.l3_half);
@@ -241,6 +240,18 @@ TEST(FrameParser, plain_path_takes_plain_frames_and_agrees_with_the_general_one)
   EXPECT_FALSE(both_ways_agree(FrameBuilder().ethernet().ipv4().icmp().payload(50).bytes()));
   EXPECT_FALSE(both_ways_agree(FrameBuilder().ethernet().ipv4({.option_words = 1}).udp(1, 2).bytes()));
   EXPECT_FALSE(both_ways_agree(FrameBuilder().ethernet().ipv4({.fragment = 0x2000}).udp(1, 2).bytes()));
+}
+
+TEST(FrameParser, plain_path_leaves_every_tunnels_port_to_the_general_one) {
+  for (uint32_t port = 0; port <= 0xffff; ++port) {
+    const auto number = static_cast<uint16_t>(port);
+    const bool tunnel = port == kPortL2tp || port == kPortGtpU || port == kPortVxlan ||
+                        port == kPortVxlanGpe || port == kPortGeneve || port == kPortOldVxlan;
+    const FrameBuilder to = FrameBuilder().ethernet().ipv4().udp(40000, number);
+    EXPECT_EQ(both_ways_agree(to.bytes()), !tunnel) << port;
+    const FrameBuilder from = FrameBuilder().ethernet().ipv6().udp(number, 40000);
+    EXPECT_EQ(both_ways_agree(from.bytes()), port != kPortL2tp) << port;
+  }
 }
 
 TEST(FrameParser, every_prefix_and_every_byte_changed_stays_within_the_captured_bytes) {
