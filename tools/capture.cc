@@ -27,7 +27,7 @@ constexpr uint32_t kBurstFrames = 512;
 constexpr uint32_t kPrefetchAhead = 8;
 
 struct CaptureWords {
-  std::string what, interface, file, filter_file;
+  std::string what, interface, file, filter_file, kind, level;
   std::vector<std::string> filter;
   Count count{}, snaplen{}, ring{};
   Duration wait{};
@@ -93,6 +93,20 @@ Result<std::string> find_what(const CaptureWords& words) {
       "ringcap devices lists both; a port's address has its kind in front: pcap:FILE, gen:, packet:IF");
 }
 
+Result<void> balance_options(const CaptureWords& words, client::ClientOptions& options) {
+  if (!words.kind.empty()) {
+    auto kind = cluster::parse_kind(words.kind);
+    if (!kind) return std::unexpected(kind.error());
+    options.kind = *kind;
+  }
+  if (!words.level.empty()) {
+    auto level = cluster::parse_level(words.level);
+    if (!level) return std::unexpected(level.error());
+    options.level = *level;
+  }
+  return {};
+}
+
 Result<void> attach(const CaptureWords& words, Source& source) {
   auto port_text = find_what(words);
   if (!port_text) return std::unexpected(port_text.error());
@@ -102,7 +116,10 @@ Result<void> attach(const CaptureWords& words, Source& source) {
                                 .merge = !words.count_only && !words.unordered,
                                 .filter = {},
                                 .wait_ms = static_cast<int32_t>(words.wait.ns / 1'000'000),
-                                .merge_wait_ms = 10};
+                                .merge_wait_ms = 10,
+                                .kind = {},
+                                .level = {}};
+  if (auto agreed = balance_options(words, options); !agreed) return agreed;
   uint32_t link_type = 1;
   if (!port_text->empty()) {
     auto address = parse_port_address(*port_text);
@@ -278,6 +295,10 @@ int run_capture(const Words& words) {
                 "do not put the workers' frames in order of time");
   cli.options()("consumer-ring", po::value(&w.ring)->value_name("FRAMES"),
                 "ring to ask the engine for, per worker");
+  cli.options()("kind", po::value(&w.kind)->value_name("KIND"),
+                "of a cluster (NAME@CLUSTER): flow5 flow4 flow2 tcp5 ip5 vlan queue port robin ends");
+  cli.options()("level", po::value(&w.level)->value_name("LEVEL"),
+                "of a cluster: inner or outer headers of tunnels");
   cli.options()("allow-smaller", po::bool_switch(&w.allow_smaller),
                 "take a smaller ring where that does not fit");
   cli.options()("wait", po::value(&w.wait)->value_name("TIME"), "wait so long for the engine to appear");

@@ -6,6 +6,7 @@
 #include "capture/base/names.h"
 #include "libcap/client/client.h"
 #include "tools/cli.h"
+#include "tools/cluster_options.h"
 #include "tools/engine_options.h"
 #include "tools/filter_text.h"
 #include "tools/privileges.h"
@@ -33,7 +34,7 @@ constexpr uint32_t kEthernet = 1;  // LINKTYPE_ETHERNET: what engines' filters a
 
 struct UpWords {
   std::string port;
-  std::vector<std::string> more_ports;
+  std::vector<std::string> more_ports, clusters;
   std::string name, filter, group = "ringcap", user = "ringcap";
   Count wait_consumers{};
   bool until_end = false;
@@ -69,6 +70,11 @@ Result<MadeEngine> open_engine(const UpWords& words) {
     if (!valid) return std::unexpected(valid.error());
     options->filter = std::make_shared<filter::Program>(std::move(*valid));
   }
+  for (const auto& text : words.clusters) {
+    auto cluster = parse_cluster(text);
+    if (!cluster) return std::unexpected(cluster.error());
+    options->clusters.push_back(std::move(*cluster));
+  }
   auto made = make_engine(std::move(*options), *ports);
   if (!made || program->empty()) return made;
   for (const Port* port : made->ports)
@@ -93,6 +99,9 @@ int run_up(const Words& words) {
                 "the engine's name; made from the port if not given");
   cli.options()("filter", po::value(&up.filter)->value_name("FILTER"),
                 "drop what does not match, for everybody");
+  cli.options()(
+      "cluster", po::value(&up.clusters)->composing()->value_name("CLUSTER"),
+      "NAME[,kind=K][,level=L][,stall=keep|move][,stall_ms=N][,filter=F], repeatable; F goes to the end");
   cli.options()("group", po::value(&up.group)->value_name("GROUP"), "whose members may attach");
   cli.options()("user", po::value(&up.user)->value_name("USER"),
                 "run as USER once devices and memory are open; \"\" stays root");

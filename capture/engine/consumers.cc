@@ -9,7 +9,10 @@
 namespace ringcap::engine {
 
 Consumers::Consumers(State& state, ConsumerLimits limits, std::string engine)
-    : state_(state), limits_(limits), engine_(std::move(engine)) {}
+    : state_(state),
+      limits_(limits),
+      engine_(std::move(engine)),
+      clusters_(state, limits.workers, limits.ports) {}
 
 Consumer* Consumers::find(uint64_t id) {
   const auto found = consumers_.find(id);
@@ -56,16 +59,42 @@ Result<uint32_t> Consumers::free_slot() const {
   return static_cast<uint32_t>(free - used.begin());
 }
 
-Result<void> Consumers::take_filter(const message::Hello& hello, Consumer& consumer) const {
-  if (hello.filter.empty()) return {};
-  auto program = filter::validate(hello.filter);
+Result<void> Consumers::take_filter(const std::vector<filter::Instruction>& instructions, Consumer& c) const {
+  c.filter_place = layout::FilterPlace::kNone;
+  c.filter.reset();
+  if (instructions.empty()) return {};
+  auto program = filter::validate(instructions);
   if (!program) return std::unexpected(program.error());
-  if (hello.filter.size() > limits_.filter_budget) {
-    consumer.filter_place = layout::FilterPlace::kLibrary;  // evaluate it yourself
-    return {};
-  }
-  consumer.filter_place = layout::FilterPlace::kEngine;
-  consumer.filter = std::make_unique<filter::Program>(std::move(*program));
+  const bool ours = instructions.size() <= limits_.filter_budget;  // else: evaluate it yourself
+  c.filter_place = ours ? layout::FilterPlace::kEngine : layout::FilterPlace::kLibrary;
+  if (ours) c.filter = std::make_shared<filter::Program>(std::move(*program));
+  return {};
+}
+
+Result<void> Consumers::set_filter(Consumer& c, const std::vector<filter::Instruction>& instructions) {
+  // Looked at before anything changes: who asks for nonsense keeps the filter that it has.
+  if (!instructions.empty())
+    if (auto valid = filter::validate(instructions); !valid) return std::unexpected(valid.error());
+  if (auto taken = take_filter(instructions, c); !taken) return taken;
+  if (c.seat != nullptr) c.seat->filter = c.filter;
+  auto& entry = state_.consumer(c.slot);
+  const layout::SequenceWrite writing(entry.sequence);
+  entry.filter = static_cast<uint32_t>(c.filter_place);
+  return {};
+}
+
+Result<void> Consumers::take_seat(const message::Hello& hello, const ucred& peer, Consumer& c) {
+  if (hello.cluster.empty()) return {};
+  auto seat = clusters_.join({.cluster = hello.cluster,
+                              .member = hello.member,
+                              .program = hello.program,
+                              .kind = hello.kind,
+                              .level = hello.level,
+                              .uid = peer.uid,
+                              .consumer = static_cast<uint16_t>(c.slot)});
+  if (!seat) return std::unexpected(seat.error());
+  c.seat = *seat;
+  c.seat->filter = c.filter;
   return {};
 }
 
@@ -94,16 +123,17 @@ void Consumers::make_rings(Consumer& c) {
     ring->line = c.rings.at<layout::RingLine>(0) + w;
     ring->control = c.control.at<layout::ControlLine>(0) + w;
     ring->buffers.reset(new uint32_t[c.ring_slots]);
-    ring->filter = c.filter.get();
+    ring->cluster = c.seat != nullptr ? static_cast<int>(c.seat->cluster) : -1;
     ring->mask = c.ring_slots - 1;
     ring->id = c.id;
     ring->slot = c.slot;
     ring->wake_socket = c.socket.get();
+    if (c.seat != nullptr) c.seat->rings.push_back(ring.get());
     c.taker_rings.push_back(std::move(ring));
   }
 }
 
-void Consumers::write_entry(const Consumer& c, const message::Hello& hello, const ucred& peer) {
+void Consumers::write_entry(const Consumer& c, const ucred& peer) {
   auto& entry = state_.consumer(c.slot);
   const layout::SequenceWrite writing(entry.sequence);
   entry.id.store(c.id, std::memory_order_relaxed);
@@ -112,15 +142,14 @@ void Consumers::write_entry(const Consumer& c, const message::Hello& hello, cons
   entry.uid = peer.uid;
   entry.ring_slots = c.ring_slots;
   entry.filter = static_cast<uint32_t>(c.filter_place);
+  entry.detached.store(0, std::memory_order_relaxed);
   entry.attached_ns = realtime_ns();
   put_name(entry.name, sizeof entry.name, c.name);
-  put_name(entry.cluster, sizeof entry.cluster, hello.cluster);
-  put_name(entry.member, sizeof entry.member, hello.member);
+  put_name(entry.cluster, sizeof entry.cluster, c.seat != nullptr ? c.cluster : "");
+  put_name(entry.member, sizeof entry.member, c.seat != nullptr ? c.seat->member : "");
 }
 
 Result<Consumer*> Consumers::admit(const message::Hello& hello, const ucred& peer, bool inside, Fd socket) {
-  if (!hello.cluster.empty() || !hello.member.empty())
-    return fail(Code::kUsage, "clusters are not supported yet", "attach to the engine without @CLUSTER");
   if (!limits_.arena_sealed && !inside && (peer.uid == 0 || peer.uid == ::geteuid()))
     return fail(
         Code::kPermission,
@@ -137,12 +166,14 @@ Result<Consumer*> Consumers::admit(const message::Hello& hello, const ucred& pee
   consumer->slot = *slot;
   consumer->ring_slots = *slots;
   consumer->name = fmt::format("{}[{}]", hello.program.empty() ? "?" : hello.program.substr(0, 20), peer.pid);
-  if (auto taken = take_filter(hello, *consumer); !taken) return std::unexpected(taken.error());
+  consumer->cluster = hello.cluster;
+  if (auto taken = take_filter(hello.filter, *consumer); !taken) return std::unexpected(taken.error());
   if (auto made = make_memory(*consumer); !made) return std::unexpected(made.error());
+  if (auto seated = take_seat(hello, peer, *consumer); !seated) return std::unexpected(seated.error());
   consumer->socket = std::move(socket);
   consumer->held_by = limits_.workers;
   make_rings(*consumer);
-  write_entry(*consumer, hello, peer);
+  write_entry(*consumer, peer);
   ++next_id_;
   slots_granted_ += consumer->ring_slots;
   auto& place = consumers_[consumer->id];
@@ -150,11 +181,13 @@ Result<Consumer*> Consumers::admit(const message::Hello& hello, const ucred& pee
   return place.get();
 }
 
-bool Consumers::leave(Consumer& consumer) {
+bool Consumers::leave(Consumer& consumer, layout::Detached why) {
   if (consumer.leaving) return false;
   consumer.leaving = true;
+  if (consumer.seat != nullptr) clusters_.leave(std::exchange(consumer.seat, nullptr));
   auto& entry = state_.consumer(consumer.slot);
   const layout::SequenceWrite writing(entry.sequence);
+  entry.detached.store(static_cast<uint32_t>(why), std::memory_order_relaxed);
   entry.state.store(static_cast<uint32_t>(layout::ConsumerState::kLeaving), std::memory_order_relaxed);
   return true;
 }
@@ -173,13 +206,25 @@ bool Consumers::let_go(uint64_t id) {
   return true;
 }
 
-std::vector<std::vector<TakerRing*>> Consumers::plan_rings() const {
-  std::vector<std::vector<TakerRing*>> rings(limits_.workers);
+void Consumers::fill(Plan& plan) {
+  // Equal programs are evaluated once: the second one's takers name the first.
+  const auto filter_index = [&plan](const Filter& filter) {
+    if (!filter) return kNoFilter;
+    const auto same = [&](const Filter& other) {
+      return std::ranges::equal(other->instructions(), filter->instructions());
+    };
+    const auto index = static_cast<size_t>(std::ranges::find_if(plan.filters, same) - plan.filters.begin());
+    if (index == plan.filters.size()) plan.filters.push_back(filter);
+    return static_cast<uint32_t>(index);
+  };
+  plan.takers.resize(limits_.workers);
   for (const auto& [id, consumer] : consumers_) {
-    if (consumer->leaving) continue;
-    for (uint32_t w = 0; w < limits_.workers; ++w) rings[w].push_back(consumer->taker_rings[w].get());
+    if (consumer->leaving || consumer->seat != nullptr) continue;
+    const uint32_t filter = filter_index(consumer->filter);
+    for (uint32_t w = 0; w < limits_.workers; ++w)
+      plan.takers[w].push_back({consumer->taker_rings[w].get(), filter});
   }
-  return rings;
+  plan.clusters = clusters_.plan(limits_.workers, filter_index);
 }
 
 }  // namespace ringcap::engine

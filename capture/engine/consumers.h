@@ -21,6 +21,7 @@
 
 #include "capture/base/error.h"
 #include "capture/base/fd.h"
+#include "capture/engine/clusters.h"
 #include "capture/engine/plan.h"
 #include "capture/engine/state.h"
 #include "capture/engine/taker.h"
@@ -34,14 +35,17 @@ struct Consumer {
   uint32_t slot = 0;
   uint32_t ring_slots = 0;
   std::string name;     // "tcpdump[4242]"
+  std::string cluster;  // "": none
   Fd socket;            // workers wake through it, so it stays open until they let go
   bool closed = false;  // the other side is gone
   memory::SharedMemory rings;
   memory::SharedMemory control;
-  std::unique_ptr<filter::Program> filter;  // evaluated by the workers
+  Filter filter;         // evaluated by the workers
+  Seat* seat = nullptr;  // in a cluster; the clusters' while it has not left
   layout::FilterPlace filter_place = layout::FilterPlace::kNone;
   std::vector<std::unique_ptr<TakerRing>> taker_rings;  // by worker
   uint64_t joins_with_plan = 0;
+  uint64_t filter_with_plan = 0;  // the plan that brings the filter it asked for last; 0: told already
   bool attached = false;
   bool leaving = false;
   uint32_t held_by = 0;  // workers that have not let go
@@ -56,6 +60,7 @@ struct ConsumerLimits {
   uint32_t filter_budget = 256;  // instructions; a longer filter is the library's to evaluate
   uint32_t buffer_bytes = 0;     // for the message about a shortage
   bool arena_sealed = true;
+  uint32_t ports = 1;
 };
 
 class Consumers {
@@ -67,14 +72,17 @@ class Consumers {
   Result<Consumer*> admit(const message::Hello& hello, const ucred& peer, bool inside, Fd socket);
   Consumer* find(uint64_t id);
   // The next plan will not name it. False if it was leaving already.
-  bool leave(Consumer& consumer);
+  bool leave(Consumer& consumer, layout::Detached why = layout::Detached::kNot);
   // A worker let go of consumer `id`; true when it was the last one (the consumer is gone then).
   // Its memory stays until free_gone(): a plan that a worker has not looked at yet may still name its rings.
   bool let_go(uint64_t id);
   // Every worker has seen the newest plan: nobody will look at a consumer that is gone any more.
   void free_gone() { gone_.clear(); }
-  // The rings of all that have not left, by worker.
-  std::vector<std::vector<TakerRing*>> plan_rings() const;
+  // Another filter for an attached consumer, from the next plan on. Errors: kFilter.
+  Result<void> set_filter(Consumer& consumer, const std::vector<filter::Instruction>& instructions);
+  // The rings and filters of all that have not left, and the clusters.
+  void fill(Plan& plan);
+  Clusters& clusters() { return clusters_; }
   size_t count() const { return consumers_.size(); }
   void for_each(const std::function<void(Consumer&)>& visit);
 
@@ -82,13 +90,15 @@ class Consumers {
   Result<uint32_t> grant_slots(const message::Hello& hello) const;
   Result<uint32_t> free_slot() const;
   Result<void> make_memory(Consumer& consumer);
-  Result<void> take_filter(const message::Hello& hello, Consumer& consumer) const;
+  Result<void> take_filter(const std::vector<filter::Instruction>& instructions, Consumer& consumer) const;
+  Result<void> take_seat(const message::Hello& hello, const ucred& peer, Consumer& consumer);
   void make_rings(Consumer& consumer);
-  void write_entry(const Consumer& consumer, const message::Hello& hello, const ucred& peer);
+  void write_entry(const Consumer& consumer, const ucred& peer);
 
   State& state_;
   ConsumerLimits limits_;
   std::string engine_;
+  Clusters clusters_;
   std::map<uint64_t, std::unique_ptr<Consumer>> consumers_;
   std::vector<std::unique_ptr<Consumer>> gone_;
   uint64_t next_id_ = 1;

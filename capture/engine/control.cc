@@ -18,6 +18,7 @@ constexpr uint32_t kMaxSilent = 256;
 constexpr uint64_t kHelloNs = 5'000'000'000;
 constexpr uint64_t kLogLossNs = 10'000'000'000;
 constexpr long kTickNs = 250'000'000;
+constexpr long kShortestTickNs = 5'000'000;
 
 // epoll tags; connections have their number, ports kPortTag + index.
 constexpr uint64_t kListenerTag = ~uint64_t{0};
@@ -55,12 +56,16 @@ ucred peer_of(int socket) {
 Control::Control(ControlSetup setup)
     : setup_(std::move(setup)),
       consumers_(*setup_.state, setup_.limits, setup_.name),
+      tick_ns_(kTickNs),
       last_taken_(setup_.queues.size(), ~uint64_t{0}),
       last_received_(setup_.queues.size(), ~uint64_t{0}),
       links_(setup_.ports.size()) {}
 
 Result<std::unique_ptr<Control>> Control::create(ControlSetup setup) {
   std::unique_ptr<Control> control(new Control(std::move(setup)));
+  for (const ClusterOptions& cluster : control->setup_.clusters)
+    if (auto declared = control->consumers_.clusters().declare(cluster, ::geteuid()); !declared)
+      return std::unexpected(declared.error());
   if (auto opened = control->open(); !opened) return std::unexpected(opened.error());
   return control;
 }
@@ -79,7 +84,10 @@ Result<void> Control::open() {
   stop_fd_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!epoll_ || !stop_fd_ || !timer_) return fail_system("cannot set up the control thread");
-  const itimerspec period{{0, kTickNs}, {0, kTickNs}};
+  // Four looks within the time after which a member counts as stalled.
+  if (const auto stall_ms = consumers_.clusters().shortest_stall_ms())
+    tick_ns_ = std::clamp<long>(static_cast<long>(*stall_ms) * 250'000, kShortestTickNs, kTickNs);
+  const itimerspec period{{0, tick_ns_}, {0, tick_ns_}};
   ::timerfd_settime(timer_.get(), 0, &period, nullptr);
   if (auto done = watch(stop_fd_.get(), kStopTag); !done) return done;
   if (auto done = watch(timer_.get(), kTimerTag); !done) return done;
@@ -138,10 +146,20 @@ Result<void> Control::run() {
 void Control::accept_some() {
   for (int i = 0; i < 64; ++i) {
     Fd socket(::accept4(setup_.listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!socket && (errno == EMFILE || errno == ENFILE)) return forget_oldest_silent();
+    if (!socket && (errno == EMFILE || errno == ENFILE)) return make_room_for_descriptors();
     if (!socket) return;
     add_connection(std::move(socket), false);
   }
+}
+
+// Out of descriptors: a silent connection gives way; if there is none, nobody is let in until the next tick
+// (the listener stays readable, and would be asked again and again).
+void Control::make_room_for_descriptors() {
+  if (silent_ != 0) return forget_oldest_silent();
+  if (!listening_) return;
+  spdlog::warn("out of file descriptors: no more clients are let in for now (raise `ulimit -n`)");
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, setup_.listener.get(), nullptr);
+  listening_ = false;
 }
 
 void Control::add_connection(Fd socket, bool inside) {
@@ -201,6 +219,7 @@ void Control::on_hello(Connection& connection, std::span<const std::byte> packet
     spdlog::info("asked to end by pid {} (uid {})", peer.pid, peer.uid);
     return request_stop();
   }
+  if (hello->role == message::Role::kOperator) return on_operator(connection, *hello, peer);
   Fd copy(::fcntl(connection.socket.get(), F_DUPFD_CLOEXEC, 3));
   if (!copy) return refuse(connection, fail_system("cannot keep the client's socket").error());
   auto consumer = consumers_.admit(*hello, peer, connection.inside, std::move(copy));
@@ -208,6 +227,61 @@ void Control::on_hello(Connection& connection, std::span<const std::byte> packet
   connection.consumer = (*consumer)->id;
   --silent_;
   plan_dirty_ = true;
+}
+
+// The engine's filter is its operator's; a cluster's is also its owner's.
+void Control::on_operator(Connection& connection, const message::Hello& hello, const ucred& peer) {
+  const bool ours = peer.uid == 0 || peer.uid == ::geteuid();
+  if (!ours && hello.cluster.empty())
+    return refuse(connection,
+                  {Code::kPermission, "only root and the engine's user may change its filter", "use sudo"});
+  Filter filter;
+  if (!hello.filter.empty()) {
+    auto program = filter::validate(hello.filter);
+    if (!program) return refuse(connection, program.error());
+    filter = std::make_shared<filter::Program>(std::move(*program));
+  }
+  if (hello.cluster.empty())
+    setup_.filter = std::move(filter);
+  else if (auto set = consumers_.clusters().set_filter(hello.cluster, std::move(filter), ours ? 0 : peer.uid);
+           !set)
+    return refuse(connection, set.error());
+  connection.filter_with_plan = plan_->number + 1;
+  plan_dirty_ = true;
+}
+
+void Control::on_set_filter(Consumer& consumer, std::span<const std::byte> packet) {
+  auto filter = message::parse_set_filter(packet);
+  Result<void> set = filter ? consumers_.set_filter(consumer, *filter) : std::unexpected(filter.error());
+  if (!set) {
+    [[maybe_unused]] const auto sent = message::send(
+        consumer.socket.get(), message::encode_error(message::Type::kFilterRefused, set.error()));
+    return;
+  }
+  consumer.filter_with_plan = plan_->number + 1;
+  plan_dirty_ = true;
+}
+
+void Control::tell_filter_set(int socket, layout::FilterPlace place) {
+  [[maybe_unused]] const auto sent = message::send(socket, message::encode_filter_set(place));
+}
+
+// Every worker goes by the plan that brought them.
+void Control::answer_filters() {
+  consumers_.for_each([&](Consumer& c) {
+    if (c.filter_with_plan == 0 || c.filter_with_plan > plan_->number) return;
+    c.filter_with_plan = 0;
+    tell_filter_set(c.socket.get(), c.filter_place);
+  });
+  for (auto& [number, connection] : connections_) {
+    if (connection.filter_with_plan == 0 || connection.filter_with_plan > plan_->number) continue;
+    connection.filter_with_plan = 0;
+    tell_filter_set(connection.socket.get(), layout::FilterPlace::kEngine);
+  }
+}
+
+void Control::check_stalls() {
+  if (consumers_.clusters().check_stalls(monotonic_ns())) plan_dirty_ = true;
 }
 
 void Control::answer_observer(Connection& connection) {
@@ -225,16 +299,18 @@ void Control::on_consumer_socket(Connection& connection) {
   const bool closed = !received || received->bytes.empty();
   if (!closed) {
     const auto header = message::parse_header(received->bytes);
+    if (header && header->type == message::Type::kSetFilter && consumer != nullptr && !consumer->leaving)
+      return on_set_filter(*consumer, received->bytes);
     if (header && header->type != message::Type::kDetach) return;  // nothing else is asked of us: ignored
-    if (!header && consumer != nullptr) detach(*consumer, &header.error());
+    if (!header && consumer != nullptr) detach(*consumer, layout::Detached::kMessage, &header.error());
   }
   const uint64_t number = connection.number;
-  if (consumer != nullptr) detach(*consumer, nullptr);
+  if (consumer != nullptr) detach(*consumer, layout::Detached::kNot, nullptr);
   close_connection(number);
 }
 
-void Control::detach(Consumer& consumer, const Error* reason) {
-  if (!consumers_.leave(consumer)) return;
+void Control::detach(Consumer& consumer, layout::Detached why, const Error* reason) {
+  if (!consumers_.leave(consumer, why)) return;
   if (reason != nullptr) {
     spdlog::warn("detached {}: {}", consumer.name, reason->message());
     [[maybe_unused]] const auto sent =
@@ -260,16 +336,15 @@ void Control::on_events() {
 
 void Control::on_event(const Event& event) {
   switch (event.kind) {
+    case EventKind::kPlanSeen:  // advance_plan() follows every event
+      return;
     case EventKind::kGone:
-      if (event.id != 0) consumers_.let_go(event.id);
+      consumers_.let_go(event.id);
       return;
     case EventKind::kMisbehaved:
       if (Consumer* consumer = consumers_.find(event.id)) {
-        const Error error{Code::kGone,
-                          "the consumer's control area makes no sense: its cursor went backwards or beyond "
-                          "what was published",
-                          "attach again"};
-        detach(*consumer, &error);
+        const Error error{Code::kGone, std::string(layout::kControlAreaNonsense), "attach again"};
+        detach(*consumer, layout::Detached::kControlArea, &error);
       }
       return;
     case EventKind::kSourceEnded:
@@ -287,6 +362,7 @@ void Control::advance_plan() {
   previous_plan_.reset();
   consumers_.free_gone();
   answer_joined();
+  answer_filters();
   if (plan_dirty_) publish_plan();
   if (setup_.until_end && attached_ever_ != 0 && consumers_.count() == 0 &&
       workers_ended_ == setup_.workers.size())
@@ -297,7 +373,7 @@ void Control::publish_plan() {
   auto plan = std::make_shared<Plan>();
   plan->number = plan_ ? plan_->number + 1 : 1;
   plan->filter = setup_.filter;
-  plan->takers = consumers_.plan_rings();
+  consumers_.fill(*plan);
   consumers_.for_each([&](Consumer& c) {
     if (!c.leaving && c.joins_with_plan == 0) c.joins_with_plan = plan->number;
   });
@@ -329,7 +405,8 @@ void Control::send_attached(Consumer& c) {
                                    .control_bytes = c.control.bytes()};
   const int fds[] = {setup_.state->fd(), setup_.arena->fd(), c.rings.fd(), c.control.fd()};
   spdlog::info("{} attached, ring of {} frames", c.name, c.ring_slots);
-  if (auto sent = message::send(c.socket.get(), message::encode(attached), fds); !sent) detach(c, nullptr);
+  if (auto sent = message::send(c.socket.get(), message::encode(attached), fds); !sent)
+    detach(c, layout::Detached::kNot, nullptr);
 }
 
 // ---- ports, time, the end ------------------------------------------------------------------------
@@ -348,7 +425,9 @@ void Control::start_sources_when_ready() {
 
 void Control::tick() {
   drain(timer_.get());
+  if (!listening_) listening_ = watch(setup_.listener.get(), kListenerTag).has_value();
   refresh_ports();
+  check_stalls();
   log_losses(false);
   const uint64_t now = monotonic_ns();
   std::vector<uint64_t> late;

@@ -29,7 +29,8 @@ struct ControlSetup {
   std::vector<Port*> ports;
   std::vector<ReceiveQueue*> queues;  // by source
   ConsumerLimits limits;
-  std::shared_ptr<const filter::Program> filter;
+  Filter filter;
+  std::vector<ClusterOptions> clusters;
   std::string name;
   Fd listener;  // may be empty: no socket
   const memory::Arena* arena = nullptr;
@@ -56,8 +57,9 @@ class Control {
   struct Connection {
     Fd socket;
     uint64_t number = 0;
-    uint64_t deadline_ns = 0;  // for the hello
-    uint64_t consumer = 0;     // id, once admitted (the socket is the consumer's then)
+    uint64_t deadline_ns = 0;       // for the hello
+    uint64_t consumer = 0;          // id, once admitted (the socket is the consumer's then)
+    uint64_t filter_with_plan = 0;  // an operator's: the plan that brings its filter; it waits for that
     bool inside = false;
   };
 
@@ -67,13 +69,16 @@ class Control {
 
   void accept_some();
   void add_connection(Fd socket, bool inside);
+  void make_room_for_descriptors();
   void forget_oldest_silent();
   void on_connection(uint64_t number);
   void on_hello(Connection& connection, std::span<const std::byte> packet);
+  void on_operator(Connection& connection, const message::Hello& hello, const ucred& peer);
+  void on_set_filter(Consumer& consumer, std::span<const std::byte> packet);
   void refuse(Connection& connection, const Error& error);
   void answer_observer(Connection& connection);
   void on_consumer_socket(Connection& connection);
-  void detach(Consumer& consumer, const Error* reason);
+  void detach(Consumer& consumer, layout::Detached why, const Error* reason);
   void close_connection(uint64_t number);
 
   void on_events();
@@ -82,6 +87,9 @@ class Control {
   void publish_plan();
   bool all_seen() const;
   void answer_joined();
+  void answer_filters();
+  void tell_filter_set(int socket, layout::FilterPlace place);
+  void check_stalls();
   void send_attached(Consumer& consumer);
 
   void tick();
@@ -102,6 +110,8 @@ class Control {
   std::shared_ptr<Plan> plan_, previous_plan_;
   bool plan_dirty_ = true;
   bool sources_started_ = false;
+  bool listening_ = true;  // false: out of descriptors, until the next tick
+  long tick_ns_ = 0;
   Result<void> start_result_;
   uint32_t workers_ended_ = 0;
   uint64_t attached_ever_ = 0;

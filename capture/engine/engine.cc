@@ -122,12 +122,14 @@ Result<void> Engine::divide_arena() {
 }
 
 Result<void> Engine::make_state() {
+  hash_key_ = options_.hash_key.value_or(random_key());
   StateShape shape{.name = options_.name,
                    .ports = {},
                    .sources = sources_,
                    .regions = regions_,
                    .lags_ns = {},
-                   .arena = &arena_};
+                   .arena = &arena_,
+                   .hash_key = hash_key_};
   for (const auto& port : ports_)
     shape.ports.push_back({port->address(), port->driver(), port->mtu(),
                            static_cast<uint32_t>(port->receive_queues().size()), port->link_type()});
@@ -141,7 +143,6 @@ Result<void> Engine::make_state() {
 Result<void> Engine::make_workers() {
   events_fd_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!events_fd_) return fail_system("cannot make an eventfd");
-  const HashKey key = random_key();
   for (uint32_t w = 0; w < queues_.size(); ++w) {
     WorkerSetup setup{.number = w,
                       .queues = {{queues_[w], &state_.source(w), static_cast<uint8_t>(w),
@@ -149,7 +150,7 @@ Result<void> Engine::make_workers() {
                       .region = regions_[w],
                       .state = &state_.header(),
                       .poll = options_.poll,
-                      .hash_key = key,
+                      .hash_key = hash_key_,
                       .cpu = options_.cpus.empty() ? -1 : options_.cpus[w % options_.cpus.size()],
                       .events_fd = events_fd_.get(),
                       .thread_name = fmt::format("worker {}", w)};
@@ -182,8 +183,10 @@ Result<void> Engine::make_control() {
                   .default_ring_slots = options_.ring_slots,
                   .filter_budget = options_.filter_budget,
                   .buffer_bytes = regions_.front().buffer_bytes,
-                  .arena_sealed = arena_.sealed()};
+                  .arena_sealed = arena_.sealed(),
+                  .ports = static_cast<uint32_t>(ports_.size())};
   setup.filter = options_.filter;
+  setup.clusters = options_.clusters;
   setup.name = options_.name;
   setup.arena = &arena_;
   setup.events_fd = events_fd_.get();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,7 +32,9 @@ struct EngineOptions {
   bool until_end = false;         // end when the sources have ended and all consumers have left
   bool listen = true;             // false: consumers of this process only
   uint32_t filter_budget = 256;
-  std::shared_ptr<const filter::Program> filter;  // nullptr: every frame
+  std::optional<HashKey> hash_key;       // empty: a random one
+  Filter filter;                         // empty: every frame
+  std::vector<ClusterOptions> clusters;  // declared from the start
 };
 
 class Engine {
@@ -72,6 +75,7 @@ class Engine {
   std::vector<StateSource> sources_;
   memory::Arena arena_;
   std::vector<Region> regions_;  // by worker
+  HashKey hash_key_;
   State state_;
   Fd events_fd_;
   std::vector<std::unique_ptr<Worker>> workers_;

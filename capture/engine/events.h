@@ -1,5 +1,6 @@
 // What workers tell the control thread: a small SPSC ring of events per worker and one eventfd for all.
-// It never overflows: a worker says at most two things of each taker, and there are at most 256.
+// It never overflows: a worker says at most two things of each taker, of which there are at most 256, one of
+// each plan, of which there is one at a time, and one of itself.
 #pragma once
 
 #include <array>
@@ -12,6 +13,7 @@
 namespace ringcap::engine {
 
 enum class EventKind : uint32_t {
+  kPlanSeen,     // the worker goes by a new plan
   kGone,         // the worker let go of consumer `id`
   kMisbehaved,   // consumer `id` wrote nonsense into its control area
   kSourceEnded,  // all of the worker's sources have ended

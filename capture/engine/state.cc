@@ -25,7 +25,7 @@ class Placer {
 };
 
 struct Tables {
-  layout::Table ports, sources, workers, takers, consumers, regions;
+  layout::Table ports, sources, workers, takers, consumers, regions, clusters, cluster_blocks;
   uint64_t bytes = 0;
 };
 
@@ -33,12 +33,17 @@ Tables place_tables(const StateShape& shape) {
   Tables t;
   t.takers = {layout::align_line(sizeof(layout::WorkerEntry)), sizeof(layout::TakerBlock),
               layout::kMaxConsumers + 1};
-  const uint64_t worker_bytes = t.takers.offset + uint64_t{t.takers.stride} * t.takers.count;
+  t.cluster_blocks = {t.takers.offset + uint64_t{t.takers.stride} * t.takers.count,
+                      static_cast<uint32_t>(layout::align_line(layout::kClusterBlockBytes)),
+                      layout::kMaxClusters};
+  const uint64_t worker_bytes =
+      t.cluster_blocks.offset + uint64_t{t.cluster_blocks.stride} * t.cluster_blocks.count;
   Placer placer(sizeof(layout::Header));
   t.ports = placer.place(sizeof(layout::PortEntry), shape.ports.size());
   t.sources = placer.place(sizeof(layout::SourceEntry), shape.sources.size());
   t.regions = placer.place(sizeof(layout::RegionEntry), shape.regions.size());
   t.consumers = placer.place(sizeof(layout::ConsumerEntry), layout::kMaxConsumers);
+  t.clusters = placer.place(sizeof(layout::ClusterEntry), layout::kMaxClusters);
   t.workers = placer.place(worker_bytes, shape.regions.size());
   t.bytes = placer.bytes();
   return t;
@@ -63,6 +68,10 @@ void fill_header(layout::Header& h, const StateShape& shape, const Tables& t) {
   h.takers = t.takers;
   h.consumers = t.consumers;
   h.regions = t.regions;
+  h.clusters = t.clusters;
+  h.cluster_blocks = t.cluster_blocks;
+  h.hash_key[0] = shape.hash_key.k0;
+  h.hash_key[1] = shape.hash_key.k1;
 }
 
 }  // namespace

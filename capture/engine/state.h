@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "capture/base/error.h"
+#include "capture/frame/hash.h"
 #include "capture/layout/layout.h"
 #include "capture/layout/view.h"
 #include "capture/memory/arena.h"
@@ -29,6 +30,7 @@ struct StateShape {
   std::vector<Region> regions;    // by worker
   std::vector<uint64_t> lags_ns;  // by worker
   const memory::Arena* arena = nullptr;
+  HashKey hash_key{};
 };
 
 class State {
@@ -48,6 +50,9 @@ class State {
   }
   layout::WorkerEntry& worker(uint32_t i) {
     return layout::entry<layout::WorkerEntry>(header(), header().workers, i);
+  }
+  layout::ClusterEntry& cluster(uint32_t i) {
+    return layout::entry<layout::ClusterEntry>(header(), header().clusters, i);
   }
   layout::ConsumerEntry& consumer(uint32_t i) {
     return layout::entry<layout::ConsumerEntry>(header(), header().consumers, i);

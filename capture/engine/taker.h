@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <memory>
 
-#include "capture/filter/program.h"
 #include "capture/layout/layout.h"
 
 namespace ringcap::engine {
@@ -29,6 +28,7 @@ struct TakerCounts {
   uint64_t dropped = 0;
   uint64_t released = 0;
   uint64_t reclaimed = 0;
+  uint64_t filter_ns = 0;
   uint64_t offered() const { return considered - not_matched; }
 };
 
@@ -37,11 +37,11 @@ struct alignas(64) TakerRing {
   layout::Descriptor* slots = nullptr;
   layout::RingLine* line = nullptr;
   layout::ControlLine* control = nullptr;
-  std::unique_ptr<uint32_t[]> buffers;      // which buffer each slot refers to
-  const filter::Program* filter = nullptr;  // nullptr: every frame
-  uint64_t mask = 0;                        // slots - 1
-  uint64_t id = 0;                          // the consumer's
-  uint32_t slot = 0;                        // its place in the state's tables
+  std::unique_ptr<uint32_t[]> buffers;  // which buffer each slot refers to
+  uint64_t mask = 0;                    // slots - 1
+  uint64_t id = 0;                      // the consumer's
+  uint32_t slot = 0;                    // its place in the state's tables
+  int cluster = -1;                     // number of its cluster; -1: none
   int wake_socket = -1;
 
   // The worker's.

@@ -2,8 +2,12 @@
 // nothing with other workers and takes no lock.
 //
 // A round: look at the plan -> receive a burst (refilled at once) -> filter -> parse and hash -> offer
-// to the takers -> publish -> look at a few rings (collect, wake) -> ledger. After a quiet spell it
-// enables its queues' wake-ups, looks once more, and sleeps.
+// to the takers (those that share with nobody, then the members of clusters) -> publish -> look at a few
+// rings (collect, wake) -> ledger. After a quiet spell it enables its queues' wake-ups, looks once more, and
+// sleeps.
+//
+// Four files: worker.cc (the thread, plan, sleep), worker_offer.cc (frames, from queue to rings),
+// worker_rings.cc (what comes back, who is woken), worker_ledger.cc (what is counted).
 //
 // Made by the control thread; run() is the thread's body; request_stop() and wake() may be called by
 // any thread. What crosses to the control thread: the plan (in), EventRing (out), the state memory.
@@ -16,6 +20,7 @@
 #include <vector>
 
 #include "capture/base/fd.h"
+#include "capture/engine/balancer.h"
 #include "capture/engine/events.h"
 #include "capture/engine/host_clock.h"
 #include "capture/engine/plan.h"
@@ -83,7 +88,11 @@ class Worker {
   void settle();
 
  private:
-  using Matches = uint64_t;  // bit i: frame i of the burst
+  // A filter's answers for the burst in hand: each frame is asked about once, however many takers have it.
+  struct Memo {
+    Matches asked = 0;
+    Matches matched = 0;
+  };
 
   void look_at_plan();
   uint32_t poll_queue(WorkerQueue& queue);
@@ -91,14 +100,18 @@ class Worker {
   uint32_t apply_filter(uint32_t count);
   template <bool kStamp>
   void complete_frames(const WorkerQueue& queue, uint32_t count, uint64_t now);
-  void offer_all(uint32_t count);
+  void offer_all(const WorkerQueue& queue, uint32_t count);
   void offer_to_sole(TakerRing& ring, uint32_t count);
-  Matches match(const TakerRing& ring, uint32_t count) const;
+  Matches offer_to_cluster(const PlanCluster& plan, const WorkerQueue& queue, Matches all, uint32_t count);
+  Matches offer_share(const PlanTaker& taker, Matches share, uint32_t count);
+  void publish_matches(TakerRing& ring, Matches matches, uint32_t count);
+  Matches match(uint32_t filter, Matches among, uint64_t& spent_ns);
+  uint64_t filter_clock_ns() const;
   uint32_t room_for(TakerRing& ring, uint32_t offered);
   template <bool kSole>
   void copy_descriptors(TakerRing& ring, uint32_t count);
   void publish_all(TakerRing& ring, uint32_t count);
-  void publish_some(TakerRing& ring, Matches wanted, uint32_t count);
+  void publish_some(TakerRing& ring, Matches wanted);
   void publish(TakerRing& ring, uint32_t fit, uint32_t offered);
   void free_unreferenced(uint32_t count);
 
@@ -116,7 +129,10 @@ class Worker {
 
   void note_complete(const WorkerQueue& queue, uint32_t taken, uint64_t before_ns, uint64_t last_ns);
   void write_ledger();
+  void write_counters();
   void write_taker(const TakerRing& ring);
+  void write_clusters();
+  void add_to_departed(const TakerRing& ring);
 
   bool may_sleep();
   void sleep();
@@ -136,10 +152,16 @@ class Worker {
   std::atomic<bool> stop_{false};
   std::atomic<bool> asleep_{false};
   const Plan* current_plan_ = nullptr;
-  std::vector<TakerRing*> takers_;   // of the current plan, less those that misbehaved
-  std::vector<TakerRing*> recent_;   // got frames lately: looked at every few rounds
-  std::vector<TakerRing*> leaving_;  // being reclaimed
+  std::vector<PlanTaker> takers_;          // of the current plan: those that share with nobody
+  std::vector<TakerRing*> rings_;          // of the current plan, members' too, less those that misbehaved
+  std::vector<TakerRing*> recent_;         // got frames lately: looked at every few rounds
+  std::vector<TakerRing*> leaving_;        // being reclaimed
+  std::vector<TakerRing*> gone_;           // reclaimed: to be added to the departed, and told
+  std::unique_ptr<Memo[]> memos_;          // by filter of the plan
+  std::unique_ptr<Balancer[]> balancers_;  // by number of the cluster
+  Shares shares_{};
   size_t next_look_ = 0;
+  size_t first_look_ = 0;
   uint32_t wakes_left_ = 0;
 
   uint64_t round_ = 0;
@@ -149,7 +171,8 @@ class Worker {
   bool changed_ = false;         // the ledger is behind
   bool ended_reported_ = false;
   uint64_t wanted_ = 0, unwanted_ = 0, taken_ = 0, broken_ = 0, filtered_ = 0, no_buffer_ = 0,
-           considered_ = 0, copied_ = 0, bytes_ = 0, sleeps_ = 0, wakeups_ = 0;
+           considered_ = 0, copied_ = 0, bytes_ = 0, sleeps_ = 0, wakeups_ = 0, filter_ns_ = 0;
+  uint64_t flows_written_round_ = 0;
   uint64_t referenced_ = 0;  // buffers with references
   layout::TakerBlock& departed_;
 };

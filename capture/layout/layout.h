@@ -18,6 +18,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace ringcap::layout {
 
@@ -28,8 +29,11 @@ inline constexpr uint16_t kMinor = 0;
 inline constexpr uint32_t kMaxConsumers = 256;
 inline constexpr uint32_t kMaxWorkers = 64;
 inline constexpr uint32_t kMaxSources = 256;
-inline constexpr size_t kNameBytes = 32;   // names are at most 31 characters and a zero
-inline constexpr size_t kLineBytes = 128;  // two cache lines: the adjacent-line prefetcher pairs them
+inline constexpr uint32_t kMaxClusters = 32;     // of one engine, from its start to its end
+inline constexpr uint32_t kClusterSlots = 4096;  // capture/cluster/slots.h
+inline constexpr uint32_t kTrackedFlows = 64;    // of one cluster, by each worker
+inline constexpr size_t kNameBytes = 32;         // names are at most 31 characters and a zero
+inline constexpr size_t kLineBytes = 128;        // two cache lines: the adjacent-line prefetcher pairs them
 
 // Ring positions only grow, and start here: a page of zeros is visibly not a position.
 inline constexpr uint64_t kFirstPosition = uint64_t{1} << 32;
@@ -160,6 +164,9 @@ struct alignas(kLineBytes) Header {
   Table takers;  // TakerBlock within a WorkerBlock: offset is relative to the worker's entry
   Table consumers;
   Table regions;
+  Table clusters;
+  Table cluster_blocks;  // ClusterBlock within a WorkerBlock: offset is relative to the worker's entry
+  uint64_t hash_key[2];  // of the flow hash (docs/hash.md)
   // Written by the control thread while the engine runs.
   alignas(kLineBytes) std::atomic<uint32_t> state;  // EngineState
   std::atomic<uint32_t> departed;                   // consumers that left
@@ -223,6 +230,9 @@ struct alignas(kLineBytes) WorkerEntry {
   std::atomic<uint64_t> buffers_free;
   std::atomic<uint64_t> buffers_referenced;
   std::atomic<uint64_t> buffers_in_hand;
+  std::atomic<uint64_t>
+      filter_ns;                   // spent on the engine's filter; measured in some rounds, times their share
+  std::atomic<uint64_t> unplaced;  // later fragments that came without their first one
   // Every frame stamped before this is published. On a line of its own: consumers that merge read it.
   alignas(kLineBytes) std::atomic<uint64_t> complete_until_ns;
   std::atomic<uint64_t> plan_seen;  // number of the plan that the worker goes by
@@ -241,11 +251,46 @@ struct alignas(kLineBytes) TakerBlock {
   std::atomic<uint64_t> in_ring;
   std::atomic<uint64_t> reclaiming;  // left by a consumer that is gone, not collected yet
   std::atomic<uint64_t> reclaimed;
-  std::atomic<uint64_t> late;  // as the consumer itself says
+  std::atomic<uint64_t> late;       // as the consumer itself says
+  std::atomic<uint64_t> filter_ns;  // spent on its filter; one that several takers have is the first one's
+  std::atomic<uint64_t> cluster;    // number of its cluster + 1; 0: none
 };
+
+// What one cluster was offered by one worker. These entries follow the TakerBlocks, one per cluster.
+struct alignas(kLineBytes) ClusterBlock {
+  std::atomic<uint64_t> considered;   // since the cluster was made
+  std::atomic<uint64_t> not_matched;  // by its filter
+  std::atomic<uint64_t> offered;      // to members, or to nobody; twice where kind `ends` found two members
+  std::atomic<uint64_t> twice;        // of kind `ends`: frames that were offered to two members
+  std::atomic<uint64_t> unassigned;   // of offered: there was no member
+  std::atomic<uint64_t> members;      // of offered: to members that are there, whatever their filters said
+  std::atomic<uint64_t> departed;     // of offered: to members that have left
+  std::atomic<uint64_t> filter_ns;
+  std::atomic<uint64_t> flow_weight;  // how many frames one counted frame of a TrackedFlow stands for
+};
+
+// One of a cluster's largest flows, as one worker saw it: a sample of its frames is counted. Follows the
+// ClusterBlock, kTrackedFlows of them; unused ones have no frames. Written some times a second, word by word.
+struct TrackedFlow {
+  uint8_t a[16], b[16];     // addresses, in network order: 4 or 16 bytes, or 6 of a MAC; a is the lower end
+  uint16_t port_a, port_b;  // 0: none
+  uint32_t hash;            // docs/hash.md
+  uint8_t version;          // 4, 6; 0: MAC addresses
+  uint8_t protocol;         // of IP
+  uint16_t type;            // EtherType, where version is 0
+  uint32_t inherited;       // counted frames of the flow whose place this one took: its own error
+  uint32_t a_to_b, b_to_a;  // counted frames, by direction
+  uint64_t bytes;           // on the wire, of counted frames
+};
+static_assert(sizeof(TrackedFlow) == 64);
+inline constexpr size_t kTrackedFlowWords = sizeof(TrackedFlow) / sizeof(uint64_t);
 
 enum class ConsumerState : uint32_t { kFree = 0, kAttached = 1, kLeaving = 2 };
 enum class FilterPlace : uint32_t { kNone = 0, kEngine = 1, kLibrary = 2 };
+// Why the engine detached a consumer; its socket may have been too full to say so.
+inline constexpr std::string_view kControlAreaNonsense =
+    "the consumer's control area makes no sense: its cursor went backwards or beyond what was published";
+enum class Detached : uint32_t { kNot = 0, kControlArea = 1, kMessage = 2 };
 
 // One consumer. Written by the control thread, under `sequence`.
 struct alignas(kLineBytes) ConsumerEntry {
@@ -254,13 +299,34 @@ struct alignas(kLineBytes) ConsumerEntry {
   std::atomic<uint32_t> state;
   uint32_t pid;
   uint32_t uid;
-  uint32_t ring_slots;  // per worker
-  uint32_t filter;      // FilterPlace
-  uint32_t reserved;
-  uint64_t attached_ns;  // CLOCK_REALTIME
+  uint32_t ring_slots;             // per worker
+  uint32_t filter;                 // FilterPlace
+  std::atomic<uint32_t> detached;  // Detached
+  uint64_t attached_ns;            // CLOCK_REALTIME
   char name[kNameBytes];
   char cluster[kNameBytes];
   char member[kNameBytes];
+};
+
+enum class Stall : uint32_t { kKeep = 0, kMove = 1 };
+inline constexpr uint16_t kNoConsumer = 0xffff;
+
+// One cluster. Written by the control thread, under `sequence`.
+struct alignas(kLineBytes) ClusterEntry {
+  std::atomic<uint64_t> sequence;
+  uint32_t used;   // 0: there is no such cluster (yet)
+  uint32_t kind;   // cluster::Kind
+  uint32_t level;  // cluster::Level
+  uint32_t stall;  // Stall
+  uint32_t stall_ms;
+  uint32_t filtered;  // 1: it has a filter
+  uint32_t uid;       // whose it is
+  uint32_t members;   // that serve
+  uint32_t slots;     // entries of `consumers` that are in use
+  uint32_t stalled;   // members whose slots others serve for now
+  uint64_t moves;     // slots that changed hands
+  char name[kNameBytes];
+  uint16_t consumers[kClusterSlots];  // by slot: the consumer's place in its table, or kNoConsumer
 };
 
 constexpr uint64_t align_line(uint64_t bytes) { return (bytes + kLineBytes - 1) & ~uint64_t{kLineBytes - 1}; }

@@ -32,6 +32,20 @@ inline TakerBlock& taker_block(const Header& header, WorkerEntry& worker, uint32
   return const_cast<TakerBlock&>(taker_block(header, static_cast<const WorkerEntry&>(worker), slot));
 }
 
+// A cluster's block within a worker's entry, and the flows that follow it.
+inline ClusterBlock& cluster_block(const Header& header, const WorkerEntry& worker, uint32_t number) {
+  const auto* base = reinterpret_cast<const std::byte*>(&worker);
+  const auto* block = base + header.cluster_blocks.offset + uint64_t{number} * header.cluster_blocks.stride;
+  return *const_cast<ClusterBlock*>(reinterpret_cast<const ClusterBlock*>(block));
+}
+
+// The words of flow `index` of a cluster's block.
+inline std::atomic<uint64_t>* tracked_flow(ClusterBlock& block, uint32_t index) {
+  auto* flows = reinterpret_cast<std::atomic<uint64_t>*>(&block + 1);
+  return flows + size_t{index} * kTrackedFlowWords;
+}
+inline constexpr uint64_t kClusterBlockBytes = sizeof(ClusterBlock) + kTrackedFlows * sizeof(TrackedFlow);
+
 // A sequence count: odd while its one writer writes. The stores in between are relaxed.
 // Pairs with read_sequenced().
 class SequenceWrite {

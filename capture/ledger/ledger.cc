@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "capture/layout/view.h"
@@ -33,7 +34,81 @@ Taker copy_taker(const layout::TakerBlock& b) {
           .in_ring = get(b.in_ring),
           .reclaiming = get(b.reclaiming),
           .reclaimed = get(b.reclaimed),
-          .late = get(b.late)};
+          .late = get(b.late),
+          .filter_ns = get(b.filter_ns),
+          .cluster = static_cast<uint32_t>(get(b.cluster))};
+}
+
+ClusterCounts copy_cluster(const layout::ClusterBlock& b) {
+  return {.considered = get(b.considered),
+          .not_matched = get(b.not_matched),
+          .offered = get(b.offered),
+          .twice = get(b.twice),
+          .unassigned = get(b.unassigned),
+          .members = get(b.members),
+          .departed = get(b.departed),
+          .filter_ns = get(b.filter_ns)};
+}
+
+Cluster read_cluster(const layout::Header& header, uint32_t number) {
+  const auto& e = entry<layout::ClusterEntry>(header, header.clusters, number);
+  Cluster cluster;
+  layout::read_sequenced(e.sequence, [&] {
+    cluster.number = number;
+    cluster.name = text(e.name);
+    cluster.kind = e.kind;
+    cluster.level = e.level;
+    cluster.stall = static_cast<layout::Stall>(e.stall);
+    cluster.stall_ms = e.stall_ms;
+    cluster.uid = e.uid;
+    cluster.members = e.members;
+    cluster.stalled = e.stalled;
+    cluster.slots = std::min(e.slots, layout::kClusterSlots);
+    cluster.filtered = e.filtered != 0;
+    cluster.moves = e.moves;
+    cluster.consumers.assign(e.consumers, e.consumers + cluster.slots);
+  });
+  return cluster;
+}
+
+// A worker's sample of a cluster's flows. What is torn by a write at the same time is wrong once, in a list
+// of estimates.
+void read_flows(const layout::Header& header, const layout::WorkerEntry& worker, Cluster& cluster) {
+  auto& block = layout::cluster_block(header, worker, cluster.number);
+  const uint64_t weight = get(block.flow_weight);
+  for (uint32_t i = 0; i < layout::kTrackedFlows; ++i) {
+    uint64_t words[layout::kTrackedFlowWords];
+    const std::atomic<uint64_t>* const from = layout::tracked_flow(block, i);
+    for (size_t w = 0; w < layout::kTrackedFlowWords; ++w) words[w] = get(from[w]);
+    Flow flow;
+    std::memcpy(&flow.flow, words, sizeof words);
+    flow.frames = (uint64_t{flow.flow.a_to_b} + flow.flow.b_to_a) * weight;
+    flow.bytes = flow.flow.bytes * weight;
+    flow.error = flow.flow.inherited * weight;
+    if (flow.frames != 0) cluster.flows.push_back(flow);
+  }
+}
+
+// A flow that several workers saw (its directions, where the NIC separates them) is one.
+void join_flows(Cluster& cluster) {
+  std::vector<Flow> joined;
+  for (const Flow& flow : cluster.flows) {
+    const auto same = [&](const Flow& other) {
+      return std::memcmp(other.flow.a, flow.flow.a, offsetof(layout::TrackedFlow, inherited)) == 0;
+    };
+    const auto found = std::ranges::find_if(joined, same);
+    if (found == joined.end()) {
+      joined.push_back(flow);
+      continue;
+    }
+    found->frames += flow.frames;
+    found->bytes += flow.bytes;
+    found->error += flow.error;
+    found->flow.a_to_b += flow.flow.a_to_b;
+    found->flow.b_to_a += flow.flow.b_to_a;
+  }
+  std::ranges::sort(joined, std::ranges::greater{}, &Flow::frames);
+  cluster.flows = std::move(joined);
 }
 
 void copy_worker(const layout::WorkerEntry& w, Worker& to) {
@@ -50,6 +125,8 @@ void copy_worker(const layout::WorkerEntry& w, Worker& to) {
   to.sleeps = get(w.sleeps);
   to.wakeups = get(w.wakeups);
   to.clock_steps = get(w.clock_steps);
+  to.filter_ns = get(w.filter_ns);
+  to.unplaced = get(w.unplaced);
   to.buffers = {.total = get(w.buffers_total),
                 .port = get(w.buffers_port),
                 .free = get(w.buffers_free),
@@ -139,6 +216,13 @@ void check_taker(Sums& sums, const Taker& t, const std::string& where) {
               t.released + t.in_ring + t.reclaiming + t.reclaimed);
 }
 
+void check_cluster(Sums& sums, const ClusterCounts& c, const std::string& where) {
+  sums.expect("considered + twice = not_matched + offered", where, c.considered + c.twice,
+              c.not_matched + c.offered);
+  sums.expect("offered = members + departed + unassigned", where, c.offered,
+              c.members + c.departed + c.unassigned);
+}
+
 void check_worker(Sums& sums, const Worker& w, uint32_t index) {
   const auto where = fmt::format("worker {}", index);
   if (w.torn) return sums.cannot_be_told();
@@ -151,6 +235,8 @@ void check_worker(Sums& sums, const Worker& w, uint32_t index) {
     check_taker(sums, w.takers[slot],
                 slot + 1 == w.takers.size() ? where + ", departed consumers"
                                             : fmt::format("{}, consumer slot {}", where, slot));
+  for (uint32_t number = 0; number < w.clusters.size(); ++number)
+    check_cluster(sums, w.clusters[number], fmt::format("{}, cluster {}", where, number));
 }
 
 void check_queue(Sums& sums, const Queue& q, const std::string& port) {
@@ -174,6 +260,29 @@ void Taker::add(const Taker& o) {
   reclaiming += o.reclaiming;
   reclaimed += o.reclaimed;
   late += o.late;
+  filter_ns += o.filter_ns;
+  cluster = o.cluster;
+}
+
+void ClusterCounts::add(const ClusterCounts& o) {
+  considered += o.considered;
+  not_matched += o.not_matched;
+  offered += o.offered;
+  twice += o.twice;
+  unassigned += o.unassigned;
+  members += o.members;
+  departed += o.departed;
+  filter_ns += o.filter_ns;
+}
+
+// Seen often enough that the other direction should have been among the sample.
+bool Flow::one_sided() const {
+  constexpr uint32_t kEnough = 16;
+  return flow.a_to_b + flow.b_to_a >= kEnough && (flow.a_to_b == 0 || flow.b_to_a == 0);
+}
+
+uint32_t Cluster::slots_of(uint32_t consumer_slot) const {
+  return static_cast<uint32_t>(std::ranges::count(consumers, static_cast<uint16_t>(consumer_slot)));
 }
 
 void Buffers::add(const Buffers& o) {
@@ -242,7 +351,12 @@ Result<const layout::Header*> check_state(std::span<const std::byte> state) {
       !inside(header->consumers, bytes, sizeof(layout::ConsumerEntry)) ||
       !inside(header->regions, bytes, sizeof(layout::RegionEntry)) ||
       header->takers.stride < sizeof(layout::TakerBlock) || takers_end > header->workers.stride ||
-      header->takers.count != header->consumers.count + 1)
+      header->takers.count != header->consumers.count + 1 ||
+      !inside(header->clusters, bytes, sizeof(layout::ClusterEntry)) ||
+      header->cluster_blocks.stride < layout::kClusterBlockBytes ||
+      header->cluster_blocks.count != header->clusters.count ||
+      header->cluster_blocks.offset + uint64_t{header->cluster_blocks.stride} * header->cluster_blocks.count >
+          header->workers.stride)
     return fail(Code::kVersion, "the engine's state has tables that do not fit into it");
   return header;
 }
@@ -258,6 +372,10 @@ void read_worker(const layout::Header& header, uint32_t index, Worker& worker) {
       worker.takers[slot] = copy_taker(block);
     else
       worker.torn = !layout::read_sequenced(from.sequence, [&] { worker.takers[slot] = copy_taker(block); });
+  }
+  for (uint32_t number = 0; number < worker.clusters.size(); ++number) {
+    const auto& block = layout::cluster_block(header, from, number);
+    layout::read_sequenced(from.sequence, [&] { worker.clusters[number] = copy_cluster(block); });
   }
 }
 
@@ -285,21 +403,31 @@ Ledger read(const layout::Header& header) {
                 .ports = {},
                 .workers = {},
                 .consumers = {},
+                .clusters = {},
                 .departed = header.departed.load(std::memory_order_relaxed),
                 .departed_total = {},
                 .buffers = {}};
   for (uint32_t i = 0; i < header.ports.count; ++i) ledger.ports.push_back(read_port(header, i));
   for (uint32_t slot = 0; slot < header.consumers.count; ++slot)
     if (auto consumer = read_consumer(header, slot)) ledger.consumers.push_back(std::move(*consumer));
+  for (uint32_t number = 0; number < header.clusters.count; ++number)
+    if (entry<layout::ClusterEntry>(header, header.clusters, number).used != 0)
+      ledger.clusters.push_back(read_cluster(header, number));
   for (uint32_t i = 0; i < header.workers.count; ++i) {
     Worker worker;
     worker.takers.resize(header.takers.count);
+    worker.clusters.resize(ledger.clusters.size());
     read_worker(header, i, worker);
+    for (auto& cluster : ledger.clusters) {
+      cluster.total.add(worker.clusters[cluster.number]);
+      read_flows(header, entry<layout::WorkerEntry>(header, header.workers, i), cluster);
+    }
     for (auto& consumer : ledger.consumers) consumer.total.add(worker.takers[consumer.slot]);
     ledger.departed_total.add(worker.takers.back());
     ledger.buffers.add(worker.buffers);
     ledger.workers.push_back(std::move(worker));
   }
+  for (auto& cluster : ledger.clusters) join_flows(cluster);
   return ledger;
 }
 

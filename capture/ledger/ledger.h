@@ -33,7 +33,8 @@ struct Port {
 
 struct Taker {
   uint64_t considered = 0, not_matched = 0, offered = 0, published = 0, dropped = 0, released = 0,
-           in_ring = 0, reclaiming = 0, reclaimed = 0, late = 0;
+           in_ring = 0, reclaiming = 0, reclaimed = 0, late = 0, filter_ns = 0;
+  uint32_t cluster = 0;  // number + 1; 0: none
   void add(const Taker& other);
 };
 
@@ -42,11 +43,42 @@ struct Buffers {
   void add(const Buffers& other);
 };
 
+// What members of one cluster were offered: by one worker, or together.
+struct ClusterCounts {
+  uint64_t considered = 0, not_matched = 0, offered = 0, twice = 0, unassigned = 0, members = 0, departed = 0,
+           filter_ns = 0;
+  void add(const ClusterCounts& other);
+};
+
+// One of a cluster's largest flows; frames and bytes are estimates from a sample.
+struct Flow {
+  layout::TrackedFlow flow{};
+  uint64_t frames = 0, bytes = 0;
+  uint64_t error = 0;  // it may have had so many frames more
+  bool one_sided() const;
+};
+
+struct Cluster {
+  uint32_t number = 0;
+  std::string name;
+  uint32_t kind = 0, level = 0;  // cluster::Kind, cluster::Level
+  layout::Stall stall = layout::Stall::kKeep;
+  uint32_t stall_ms = 0, uid = 0, members = 0, stalled = 0, slots = 0;
+  bool filtered = false;
+  uint64_t moves = 0;
+  std::vector<uint16_t> consumers;  // by slot: consumer slot, or layout::kNoConsumer
+  ClusterCounts total;              // over the workers
+  std::vector<Flow> flows;          // largest first
+  uint32_t slots_of(uint32_t consumer_slot) const;
+};
+
 struct Worker {
   uint64_t taken = 0, broken = 0, filtered = 0, no_buffer = 0, considered = 0, wanted = 0, unwanted = 0,
-           copied = 0, bytes = 0, rounds = 0, sleeps = 0, wakeups = 0, clock_steps = 0;
+           copied = 0, bytes = 0, rounds = 0, sleeps = 0, wakeups = 0, clock_steps = 0, filter_ns = 0,
+           unplaced = 0;
   Buffers buffers;
-  std::vector<Taker> takers;  // by consumer slot; the last: all that have left
+  std::vector<Taker> takers;            // by consumer slot; the last: all that have left
+  std::vector<ClusterCounts> clusters;  // by number; as many as read() found
   bool torn = false;
 };
 
@@ -72,6 +104,7 @@ struct Ledger {
   std::vector<Port> ports;
   std::vector<Worker> workers;
   std::vector<Consumer> consumers;
+  std::vector<Cluster> clusters;
   uint64_t departed = 0;
   Taker departed_total;
   Buffers buffers;

@@ -21,6 +21,18 @@ struct WireHello {
   char program[layout::kNameBytes];
   char cluster[layout::kNameBytes];
   char member[layout::kNameBytes];
+  uint32_t kind;  // cluster::Kind + 1; 0: whichever
+  uint32_t level;
+};
+struct WireFilter {
+  Header header;
+  uint32_t instructions;  // that follow
+  uint32_t reserved;
+};
+struct WireFilterSet {
+  Header header;
+  uint32_t place;  // layout::FilterPlace
+  uint32_t reserved;
 };
 struct WireAttached {
   Header header;
@@ -84,6 +96,36 @@ Result<Wire> fixed_part(std::span<const std::byte> packet, Type type) {
   return wire;
 }
 
+std::vector<std::byte> with_filter(std::vector<std::byte> packet,
+                                   std::span<const filter::Instruction> filter) {
+  const auto bytes = std::as_bytes(filter);
+  packet.insert(packet.end(), bytes.begin(), bytes.end());
+  return packet;
+}
+
+// The `count` instructions that follow the fixed part of `fixed_bytes`.
+Result<std::vector<filter::Instruction>> filter_after(std::span<const std::byte> packet, size_t fixed_bytes,
+                                                      uint32_t count) {
+  if (count > kMaxFilterInstructions)
+    return fail(Code::kFilter, fmt::format("a filter has at most {} instructions, this one {}",
+                                           kMaxFilterInstructions, count));
+  if (packet.size() != fixed_bytes + count * sizeof(filter::Instruction))
+    return fail(Code::kUsage, "the message's filter is cut short or followed by nonsense");
+  std::vector<filter::Instruction> filter(count);
+  if (count != 0) std::memcpy(filter.data(), packet.data() + fixed_bytes, count * sizeof filter[0]);
+  return filter;
+}
+
+// An enumeration's value that may be absent: value + 1, or 0.
+template <typename Enum>
+uint32_t put_optional(const std::optional<Enum>& value) {
+  return value ? static_cast<uint32_t>(*value) + 1 : 0;
+}
+template <typename Enum>
+std::optional<Enum> get_optional(uint32_t word) {
+  return word == 0 ? std::nullopt : std::optional(static_cast<Enum>(word - 1));
+}
+
 void collect_fds(msghdr& message, std::vector<Fd>& fds) {
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
@@ -109,10 +151,21 @@ std::vector<std::byte> encode(const Hello& hello) {
   put_text(wire.program, hello.program);
   put_text(wire.cluster, hello.cluster);
   put_text(wire.member, hello.member);
-  auto packet = bytes_of(wire);
-  packet.resize(sizeof wire + filter_bytes);
-  if (filter_bytes != 0) std::memcpy(packet.data() + sizeof wire, hello.filter.data(), filter_bytes);
-  return packet;
+  wire.kind = put_optional(hello.kind);
+  wire.level = put_optional(hello.level);
+  return with_filter(bytes_of(wire), hello.filter);
+}
+
+std::vector<std::byte> encode_set_filter(std::span<const filter::Instruction> filter) {
+  WireFilter wire{};
+  wire.header = header_of(Type::kSetFilter, sizeof wire + filter.size_bytes());
+  wire.instructions = static_cast<uint32_t>(filter.size());
+  return with_filter(bytes_of(wire), filter);
+}
+
+std::vector<std::byte> encode_filter_set(layout::FilterPlace place) {
+  return bytes_of(
+      WireFilterSet{header_of(Type::kFilterSet, sizeof(WireFilterSet)), static_cast<uint32_t>(place), 0});
 }
 
 std::vector<std::byte> encode(const Attached& a) {
@@ -159,24 +212,34 @@ Result<Header> parse_header(std::span<const std::byte> packet) {
 Result<Hello> parse_hello(std::span<const std::byte> packet) {
   auto wire = fixed_part<WireHello>(packet, Type::kHello);
   if (!wire) return std::unexpected(wire.error());
-  if (wire->filter_instructions > kMaxFilterInstructions)
-    return fail(Code::kFilter, fmt::format("a filter has at most {} instructions, this one {}",
-                                           kMaxFilterInstructions, wire->filter_instructions));
-  const size_t filter_bytes = wire->filter_instructions * sizeof(filter::Instruction);
-  if (packet.size() != sizeof *wire + filter_bytes)
-    return fail(Code::kUsage, "the hello's filter is cut short or followed by nonsense");
-  if (wire->role < Role::kConsumer || wire->role > Role::kStop)
+  auto filter = filter_after(packet, sizeof *wire, wire->filter_instructions);
+  if (!filter) return std::unexpected(filter.error());
+  if (wire->role < Role::kConsumer || wire->role > Role::kOperator)
     return fail(Code::kUsage, fmt::format("unknown role {}", static_cast<uint32_t>(wire->role)));
+  if (wire->kind > cluster::kKinds || wire->level > 2)
+    return fail(Code::kUsage, fmt::format("unknown kind {} or level {} of balance", wire->kind, wire->level));
   Hello hello{.role = wire->role,
               .ring_slots = wire->ring_slots,
               .allow_smaller = wire->allow_smaller != 0,
               .program = get_text(wire->program),
               .cluster = get_text(wire->cluster),
               .member = get_text(wire->member),
-              .filter = {}};
-  hello.filter.resize(wire->filter_instructions);
-  if (filter_bytes != 0) std::memcpy(hello.filter.data(), packet.data() + sizeof *wire, filter_bytes);
+              .filter = std::move(*filter),
+              .kind = get_optional<cluster::Kind>(wire->kind),
+              .level = get_optional<cluster::Level>(wire->level)};
   return hello;
+}
+
+Result<std::vector<filter::Instruction>> parse_set_filter(std::span<const std::byte> packet) {
+  auto wire = fixed_part<WireFilter>(packet, Type::kSetFilter);
+  if (!wire) return std::unexpected(wire.error());
+  return filter_after(packet, sizeof *wire, wire->instructions);
+}
+
+Result<layout::FilterPlace> parse_filter_set(std::span<const std::byte> packet) {
+  auto wire = fixed_part<WireFilterSet>(packet, Type::kFilterSet);
+  if (!wire) return std::unexpected(wire.error());
+  return static_cast<layout::FilterPlace>(wire->place);
 }
 
 Result<Attached> parse_attached(std::span<const std::byte> packet) {

@@ -6,12 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "capture/base/error.h"
 #include "capture/base/fd.h"
+#include "capture/cluster/kind.h"
 #include "capture/filter/program.h"
 #include "capture/layout/layout.h"
 
@@ -23,14 +25,17 @@ inline constexpr uint32_t kMaxFilterInstructions = 4096;
 inline constexpr size_t kMaxFds = 4;
 
 enum class Type : uint32_t {
-  kHello = 1,      // client: first message; answered by kAttached, kObserving, kStopping or kRefused
-  kAttached = 2,   // engine: with the descriptors state, arena, rings, control
-  kObserving = 3,  // engine: with the descriptor state
-  kRefused = 4,    // engine: and closes
-  kWake = 5,       // engine: a ring reached its wake_at
-  kDetached = 6,   // engine: the reason; and closes
-  kDetach = 7,     // client: gives its place back; frames it still holds are reclaimed
-  kStopping = 8,   // engine: the order to stop was accepted
+  kHello = 1,           // client: first message; answered by kAttached, kObserving, kStopping or kRefused
+  kAttached = 2,        // engine: with the descriptors state, arena, rings, control
+  kObserving = 3,       // engine: with the descriptor state
+  kRefused = 4,         // engine: and closes
+  kWake = 5,            // engine: a ring reached its wake_at
+  kDetached = 6,        // engine: the reason; and closes
+  kDetach = 7,          // client: gives its place back; frames it still holds are reclaimed
+  kStopping = 8,        // engine: the order to stop was accepted
+  kSetFilter = 9,       // client, attached: from now on this filter
+  kFilterSet = 10,      // engine: every worker goes by it; where it is evaluated
+  kFilterRefused = 11,  // engine: the reason; everything is as before
 };
 
 struct Header {
@@ -46,6 +51,7 @@ enum class Role : uint32_t {
   kConsumer = 1,  // takes frames
   kObserver = 2,  // reads the state (ledger) only
   kStop = 3,      // asks the engine to end
+  kOperator = 4,  // gives the engine, or the cluster that the hello names, the hello's filter
 };
 
 // What a client asks for.
@@ -57,6 +63,8 @@ struct Hello {
   std::string cluster;         // "" : none
   std::string member;
   std::vector<filter::Instruction> filter;  // classic BPF; empty: every frame
+  std::optional<cluster::Kind> kind;        // that the cluster must have; empty: whichever
+  std::optional<cluster::Level> level;
 };
 
 struct Attached {
@@ -75,7 +83,9 @@ struct Attached {
 std::vector<std::byte> encode(const Hello& hello);
 std::vector<std::byte> encode(const Attached& attached);
 std::vector<std::byte> encode_observing(uint64_t state_bytes);
-std::vector<std::byte> encode_error(Type type, const Error& error);  // kRefused, kDetached
+std::vector<std::byte> encode_set_filter(std::span<const filter::Instruction> filter);
+std::vector<std::byte> encode_filter_set(layout::FilterPlace place);
+std::vector<std::byte> encode_error(Type type, const Error& error);  // kRefused, kDetached, kFilterRefused
 Header plain(Type type);                                             // kWake, kDetach, kStopping
 
 // Reading. The header of a received packet; kVersion names the older side; kUsage: not a message of ours.
@@ -83,6 +93,8 @@ Result<Header> parse_header(std::span<const std::byte> packet);
 Result<Hello> parse_hello(std::span<const std::byte> packet);
 Result<Attached> parse_attached(std::span<const std::byte> packet);
 Result<uint64_t> parse_observing(std::span<const std::byte> packet);
+Result<std::vector<filter::Instruction>> parse_set_filter(std::span<const std::byte> packet);
+Result<layout::FilterPlace> parse_filter_set(std::span<const std::byte> packet);
 Error parse_error(std::span<const std::byte> packet);
 
 // One packet from a socket, with the descriptors that came with it.

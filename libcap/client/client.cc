@@ -91,7 +91,9 @@ Result<void> Client::greet(const ClientOptions& options, const std::string& clus
       .program = options.program.empty() ? program_invocation_short_name : options.program,
       .cluster = cluster,
       .member = member,
-      .filter = options.filter};
+      .filter = options.filter,
+      .kind = options.kind,
+      .level = options.level};
   if (hello.filter.size() > message::kMaxFilterInstructions)
     return fail(Code::kFilter,
                 fmt::format("a filter has at most {} instructions", message::kMaxFilterInstructions));
@@ -112,7 +114,8 @@ Result<void> Client::greet(const ClientOptions& options, const std::string& clus
   }
   gather.merge = options.merge && attached_.workers > 1;
   gather.wait_ns = uint64_t{options.merge_wait_ms} * 1'000'000;
-  if (gather.merge || gather.filter) gather_.emplace(std::move(gather));
+  gathering_ = gather.merge || gather.filter;
+  if (gathering_) gather_.emplace(std::move(gather));
   return make_wake_fds();
 }
 
@@ -173,7 +176,8 @@ uint32_t Client::look_direct(uint32_t max, FrameBurst& burst) {
 }
 
 uint32_t Client::look(uint32_t max, bool flush, FrameBurst& burst) {
-  if (!gather_) return look_direct(max, burst);
+  if (gathering_ && gather_->idle(rings_.all())) gathering_ = false;
+  if (!gathering_) return look_direct(max, burst);
   burst.ring = kMerged;
   burst.count = gather_->take(rings_.all(), max, flush, burst.frames, burst.position);
   return burst.count;
@@ -197,7 +201,7 @@ Taken Client::take(uint32_t max, int timeout_ms, FrameBurst& burst) {
     if (left == 0 && (looked_after_sleep || timeout_ms == 0)) {
       read_socket();
       if (closed_ || rings_.any_ready()) {
-        if (!gather_ || !gather_->holding()) continue;
+        if (!gathering_ || !gather_->holding()) continue;
       }
       if (selectable_) update_selectable();
       return Taken::kTimeout;
@@ -228,9 +232,25 @@ Taken Client::nothing_left() {
     all_ended &= layout::entry<layout::SourceEntry>(header(), header().sources, i)
                      .ended.load(std::memory_order_relaxed) != 0;
   if (all_ended && error_.text.empty()) return Taken::kEnd;
+  if (error_.text.empty()) error_ = {Code::kGone, why_detached(), "attach again"};
   if (error_.text.empty())
     error_ = {Code::kGone, fmt::format("engine {} has ended", header().name), "start it again: ringcap up"};
   return Taken::kError;
+}
+
+// What the engine says in the state, where its message did not fit into our socket; "": it did not detach us.
+std::string Client::why_detached() const {
+  const auto& entry = layout::entry<layout::ConsumerEntry>(header(), header().consumers, attached_.slot);
+  if (entry.id.load(std::memory_order_relaxed) != attached_.id) return {};
+  switch (static_cast<layout::Detached>(entry.detached.load(std::memory_order_relaxed))) {
+    case layout::Detached::kControlArea:
+      return std::string(layout::kControlAreaNonsense);
+    case layout::Detached::kMessage:
+      return "the engine got a message from us that makes no sense";
+    case layout::Detached::kNot:
+      break;
+  }
+  return {};
 }
 
 // Empties the socket: wake-ups, the reason for a detachment, the end.
@@ -242,16 +262,66 @@ void Client::read_socket() {
       closed_ = true;
       return;
     }
-    const auto header = message::parse_header(received->bytes);
-    if (header && header->type == message::Type::kDetached) {
-      error_ = message::parse_error(received->bytes);
-      error_.code = Code::kGone;
-    }
+    on_packet(std::move(*received));
   }
 }
 
+void Client::on_packet(message::Received received) {
+  const auto header = message::parse_header(received.bytes);
+  if (!header) return;
+  if (header->type == message::Type::kFilterSet || header->type == message::Type::kFilterRefused)
+    filter_answer_ = std::move(received);
+  if (header->type != message::Type::kDetached) return;
+  error_ = message::parse_error(received.bytes);
+  error_.code = Code::kGone;
+}
+
+// ---- another filter ------------------------------------------------------------------------------
+
+Result<message::Received> Client::filter_answer() {
+  const uint64_t start = monotonic_ms();
+  while (!filter_answer_) {
+    if (closed_) return fail(Code::kGone, fmt::format("engine {} has ended", header().name));
+    const uint64_t waited = monotonic_ms() - start;
+    if (waited > kAnswerMs) return fail(Code::kSystem, "the engine did not answer within 10 seconds");
+    pollfd wait{socket_.get(), POLLIN, 0};
+    ::poll(&wait, 1, kAnswerMs - static_cast<int>(waited));
+    read_socket();
+  }
+  auto answer = std::move(*filter_answer_);
+  filter_answer_.reset();
+  return answer;
+}
+
+Result<void> Client::set_filter(const std::vector<filter::Instruction>& instructions) {
+  std::optional<filter::Program> program;
+  if (!instructions.empty()) {
+    auto valid = filter::validate(instructions);
+    if (!valid) return std::unexpected(valid.error());
+    program = std::move(*valid);
+  }
+  if (auto sent = message::send(socket_.get(), message::encode_set_filter(instructions)); !sent) return sent;
+  auto answer = filter_answer();
+  if (!answer) return std::unexpected(answer.error());
+  auto place = message::parse_filter_set(answer->bytes);
+  if (!place) return std::unexpected(message::parse_error(answer->bytes));
+  attached_.filter = *place;
+  // What was published before the workers went by it is filtered here.
+  std::vector<uint64_t> until, out;
+  for (const Ring& ring : rings_.all()) {
+    if (*place != layout::FilterPlace::kLibrary) until.push_back(ring.head());
+    out.push_back(ring.next);
+  }
+  if (!gather_)
+    gather_.emplace(Gather::Setup{
+        .state = &header(), .arena = arena(), .filter = std::nullopt, .merge = false, .wait_ns = 0});
+  gather_->set_filter(std::move(program), std::move(until), std::move(out));
+  gathering_ = true;
+  return {};
+}
+
 void Client::sleep(int timeout_ms) {
-  if (gather_ && gather_->holding()) {
+  if (gathering_ && gather_->holding()) {
     ::poll(nullptr, 0, timeout_ms < 0 ? kLagMs : std::min(timeout_ms, kLagMs));
     return;
   }
@@ -324,14 +394,13 @@ Stats Client::stats() const {
 
 namespace {
 
-Result<message::Received> ask(Fd& socket, message::Role role) {
-  const message::Hello hello{.role = role,
-                             .ring_slots = 0,
-                             .allow_smaller = false,
-                             .program = program_invocation_short_name,
-                             .cluster = {},
-                             .member = {},
-                             .filter = {}};
+Result<message::Received> ask(Fd& socket, message::Role role, const std::string& cluster = {},
+                              const std::vector<filter::Instruction>& filter = {}) {
+  message::Hello hello;
+  hello.role = role;
+  hello.program = program_invocation_short_name;
+  hello.cluster = cluster;
+  hello.filter = filter;
   if (auto sent = message::send(socket.get(), message::encode(hello)); !sent)
     return std::unexpected(sent.error());
   pollfd wait{socket.get(), POLLIN, 0};
@@ -360,6 +429,15 @@ Result<Mapping> observe(const std::string& engine) {
   if (auto header = ledger::check_state({state->data(), state->bytes()}); !header)
     return std::unexpected(header.error());
   return state;
+}
+
+Result<void> replace_filter(const std::string& engine, const std::string& cluster,
+                            const std::vector<filter::Instruction>& filter) {
+  auto socket = connect_engine(engine);
+  if (!socket) return std::unexpected(socket.error());
+  if (auto answer = ask(*socket, message::Role::kOperator, cluster, filter); !answer)
+    return std::unexpected(answer.error());
+  return {};
 }
 
 Result<void> stop_engine(const std::string& engine, int wait_ms) {

@@ -12,6 +12,7 @@
 #include "capture/base/error.h"
 #include "capture/base/fd.h"
 #include "capture/base/mapping.h"
+#include "capture/cluster/kind.h"
 #include "capture/filter/program.h"
 #include "capture/layout/layout.h"
 #include "capture/message/message.h"
@@ -28,6 +29,8 @@ struct ClientOptions {
   std::vector<filter::Instruction> filter;
   int32_t wait_ms = 0;  // for the engine to appear; -1: for ever
   uint32_t merge_wait_ms = 10;
+  std::optional<cluster::Kind> kind;  // that the cluster must have
+  std::optional<cluster::Level> level;
 };
 
 struct Stats {
@@ -60,6 +63,10 @@ class Client {
   // See ringcap_take(). After kError, error() says what happened.
   Taken take(uint32_t max, int timeout_ms, FrameBurst& burst);
   bool give_back(const FrameBurst& burst);
+  // Another filter (empty: every frame) for all that take() gives from now on, what is in the rings already
+  // included. Bursts that are out stay valid. Waits until every worker goes by it (milliseconds). On an error
+  // the old one stays. Errors: kFilter (not valid), kGone, kSystem (no answer).
+  Result<void> set_filter(const std::vector<filter::Instruction>& filter);
   int selectable_fd();
   void break_loop();
   Stats stats() const;
@@ -85,6 +92,9 @@ class Client {
   uint32_t look(uint32_t max, bool flush, FrameBurst& burst);
   uint32_t look_direct(uint32_t max, FrameBurst& burst);
   void read_socket();
+  void on_packet(message::Received received);
+  Result<message::Received> filter_answer();
+  std::string why_detached() const;
   bool sources_ended() const;
   Taken nothing_left();
   void sleep(int timeout_ms);
@@ -95,6 +105,8 @@ class Client {
   Mapping state_, arena_;
   Rings rings_;
   std::optional<Gather> gather_;
+  bool gathering_ = false;  // bursts come from gather_, else from the rings directly
+  std::optional<message::Received> filter_answer_;
   uint32_t next_ring_ = 0;
   bool selectable_ = false;
   bool ready_signalled_ = false;
@@ -103,6 +115,10 @@ class Client {
   Error error_;
 };
 
+// Replaces the filter of an engine (`cluster` empty) or of one of its clusters; waits until every worker goes
+// by it. Errors: kPermission, kFilter, kNotFound.
+Result<void> replace_filter(const std::string& engine, const std::string& cluster,
+                            const std::vector<filter::Instruction>& filter);
 // An observer: the engine's state memory, to read its ledger. Closed with the mapping.
 Result<Mapping> observe(const std::string& engine);
 // Asks an engine to end, and waits until it has (its lock is free), at most `wait_ms`.

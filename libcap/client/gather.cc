@@ -59,8 +59,25 @@ uint64_t Gather::patience_ns() const {
   return file ? ~uint64_t{0} : setup_.wait_ns;
 }
 
-bool Gather::wanted(const layout::Descriptor& d) {
+void Gather::set_filter(std::optional<filter::Program> filter, std::vector<uint64_t> until,
+                        std::vector<uint64_t> out) {
+  setup_.filter = std::move(filter);
+  filter_until_ = std::move(until);
+  out_ = std::move(out);
+}
+
+bool Gather::idle(const std::vector<Ring>& rings) const {
+  if (setup_.merge || !held_.empty()) return false;
   if (!setup_.filter) return true;
+  if (filter_until_.empty()) return false;
+  for (size_t i = 0; i < rings.size(); ++i)
+    if (rings[i].next < filter_until_[i]) return false;
+  return true;
+}
+
+bool Gather::wanted(const layout::Descriptor& d, size_t ring, uint64_t position) {
+  if (!setup_.filter) return true;
+  if (!filter_until_.empty() && position >= filter_until_[ring]) return true;
   if (filter::run(*setup_.filter, setup_.arena + layout::frame_offset(d), d.length, d.captured) != 0)
     return true;
   ++not_matched_;
@@ -70,6 +87,11 @@ bool Gather::wanted(const layout::Descriptor& d) {
 void Gather::publish_counts(std::vector<Ring>& rings) const {
   rings.front().control->late.store(late_, std::memory_order_relaxed);
   rings.front().control->not_matched.store(not_matched_, std::memory_order_relaxed);
+}
+
+void Gather::give_back_unheld(std::vector<Ring>& rings) const {
+  for (size_t i = 0; i < rings.size(); ++i)
+    if (out_.empty() || rings[i].given >= out_[i]) rings[i].give_back(rings[i].next);
 }
 
 uint32_t Gather::take(std::vector<Ring>& rings, uint32_t max, bool flush, const layout::Descriptor*& frames,
@@ -89,7 +111,7 @@ uint32_t Gather::take(std::vector<Ring>& rings, uint32_t max, bool flush, const 
     }
     if (setup_.merge && d.timestamp_ns < last_ns_) ++late_;
     last_ns_ = std::max(last_ns_, d.timestamp_ns);
-    if (wanted(d)) burst->frames.push_back(d);
+    if (wanted(d, static_cast<size_t>(i), ring.next)) burst->frames.push_back(d);
     ++ring.next;
     moved = true;
   }
@@ -97,8 +119,7 @@ uint32_t Gather::take(std::vector<Ring>& rings, uint32_t max, bool flush, const 
   publish_counts(rings);
   if (burst->frames.empty()) {
     // Nothing to hold: what was filtered goes back at once, unless an older burst is still out.
-    if (held_.empty())
-      for (Ring& ring : rings) ring.give_back(ring.next);
+    if (held_.empty()) give_back_unheld(rings);
     spare_.push_back(std::move(burst));
     return 0;
   }

@@ -29,6 +29,15 @@ class Gather {
   };
   explicit Gather(Setup setup) : setup_(std::move(setup)) {}
 
+  // Another filter for what is taken from now on. `until`: by ring, up to which position to evaluate it here
+  // (what comes after that was filtered by the engine); empty: everything. Bursts that were taken from the
+  // rings directly and not given back stay out: nothing before `out` (by ring) is given back without being
+  // asked.
+  void set_filter(std::optional<filter::Program> filter, std::vector<uint64_t> until,
+                  std::vector<uint64_t> out);
+  // Whether taking from the rings directly would now give the same.
+  bool idle(const std::vector<Ring>& rings) const;
+
   // Up to `max` frames; `flush`: without waiting for anybody (the engine has ended). The descriptors stay
   // where they are until give_back(position).
   uint32_t take(std::vector<Ring>& rings, uint32_t max, bool flush, const layout::Descriptor*& frames,
@@ -54,10 +63,13 @@ class Gather {
   int earliest(const std::vector<Ring>& rings) const;
   bool may_go(const std::vector<Ring>& rings, uint64_t timestamp_ns) const;
   uint64_t patience_ns() const;
-  bool wanted(const layout::Descriptor& d);
+  bool wanted(const layout::Descriptor& d, size_t ring, uint64_t position);
+  void give_back_unheld(std::vector<Ring>& rings) const;
   void publish_counts(std::vector<Ring>& rings) const;
 
   Setup setup_;
+  std::vector<uint64_t> filter_until_;  // by ring; empty: for ever
+  std::vector<uint64_t> out_;           // by ring; empty: nothing
   std::vector<View> views_;
   std::deque<std::unique_ptr<Held>> held_;
   std::vector<std::unique_ptr<Held>> spare_;

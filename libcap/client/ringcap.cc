@@ -42,8 +42,18 @@ ringcap_options known_part(const ringcap_options* given) {
   return options;
 }
 
-ClientOptions convert(const ringcap_options& o) {
+ringcap::Result<ClientOptions> convert(const ringcap_options& o) {
   ClientOptions options;
+  if (o.kind != nullptr) {
+    auto kind = ringcap::cluster::parse_kind(o.kind);
+    if (!kind) return std::unexpected(kind.error());
+    options.kind = *kind;
+  }
+  if (o.level != nullptr) {
+    auto level = ringcap::cluster::parse_level(o.level);
+    if (!level) return std::unexpected(level.error());
+    options.level = *level;
+  }
   if (o.program != nullptr) options.program = o.program;
   options.ring_slots = o.ring_frames;
   options.allow_smaller = (o.flags & RINGCAP_ALLOW_SMALLER) != 0;
@@ -81,7 +91,12 @@ RINGCAP_EXPORT int ringcap_attach(const char* name, const ringcap_options* given
     put(error, {Code::kFilter, "a filter has at most 4096 instructions", ""});
     return RINGCAP_E_FILTER;
   }
-  auto client = Client::attach(name, convert(options));
+  auto converted = convert(options);
+  if (!converted) {
+    put(error, converted.error());
+    return -static_cast<int>(converted.error().code);
+  }
+  auto client = Client::attach(name, *converted);
   if (!client) {
     put(error, client.error());
     return -static_cast<int>(client.error().code);
@@ -121,6 +136,18 @@ RINGCAP_EXPORT int ringcap_give_back(ringcap_t* handle, const ringcap_burst* bur
   if (known) return RINGCAP_OK;
   put(&handle->error, {Code::kUsage, "this burst was never taken from this handle", ""});
   return RINGCAP_E_USAGE;
+}
+
+RINGCAP_EXPORT int ringcap_set_filter(ringcap_t* handle, const ringcap_instruction* filter, uint32_t length) {
+  std::vector<ringcap::filter::Instruction> program;
+  const auto* first = reinterpret_cast<const ringcap::filter::Instruction*>(filter);
+  if (first != nullptr && length <= 4096) program.assign(first, first + length);
+  const auto set = first != nullptr && length > 4096
+                       ? ringcap::fail(Code::kFilter, "a filter has at most 4096 instructions")
+                       : handle->client->set_filter(program);
+  if (set) return RINGCAP_OK;
+  put(&handle->error, set.error());
+  return handle->error.code;
 }
 
 RINGCAP_EXPORT int ringcap_fd(ringcap_t* handle) { return handle->client->selectable_fd(); }

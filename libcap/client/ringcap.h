@@ -93,9 +93,11 @@ struct ringcap_options {
   uint32_t filter_length;                   /* instructions, at most 4096 */
   int32_t wait_ms;                          /* for the engine to appear; 0: not at all; -1: for ever */
   uint32_t merge_wait_ms;                   /* for a worker that lags; 0: 10 */
+  const char* kind;  /* NAME@CLUSTER: the kind that the cluster must have ("flow5"); NULL: whichever it has */
+  const char* level; /* "inner" or "outer"; NULL: whichever it has */
 };
 
-#define RINGCAP_OPTIONS_INIT {sizeof(struct ringcap_options), NULL, 0, 0, NULL, 0, 0, 0}
+#define RINGCAP_OPTIONS_INIT {sizeof(struct ringcap_options), NULL, 0, 0, NULL, 0, 0, 0, NULL, NULL}
 
 struct ringcap_error {
   int code;       /* RINGCAP_E_ value */
@@ -137,8 +139,9 @@ int ringcap_list(int (*found)(const char* name, void* context), void* context);
 /*
  * Attaches to the engine called `name` as a consumer. `options` may be NULL. On success *handle is set
  * and RINGCAP_OK returned; everything is opened and mapped then, so that the caller may give up privileges.
- * On an error *handle is NULL and *error (may be NULL) says why. `name` may say NAME@CLUSTER/MEMBER:
- * clusters are not supported yet.
+ * On an error *handle is NULL and *error (may be NULL) says why. `name` may say NAME@CLUSTER or
+ * NAME@CLUSTER/MEMBER: then the frames are shared with the cluster's other members, each flow to one of them.
+ * A cluster that there is not is made (kind flow5, level inner, or as `kind` and `level` say).
  */
 int ringcap_attach(const char* name, const struct ringcap_options* options, ringcap_t** handle,
                    struct ringcap_error* error);
@@ -154,6 +157,14 @@ int ringcap_take(ringcap_t* handle, uint32_t max, int timeout_ms, struct ringcap
 /* Gives a burst back. Bursts of one ring are given back in the order they were taken: an older one that is
  * held goes with it. Returns RINGCAP_OK, or RINGCAP_E_USAGE for what was never taken. */
 int ringcap_give_back(ringcap_t* handle, const struct ringcap_burst* burst);
+
+/*
+ * Another filter (classic BPF, at most 4096 instructions; NULL: every frame) for all frames that are taken
+ * from now on, those that lie in the ring already included. Bursts that are held stay valid. No frame is lost
+ * by it. Returns RINGCAP_OK when every worker of the engine goes by it (milliseconds), or RINGCAP_E_FILTER,
+ * RINGCAP_E_GONE, RINGCAP_ERROR; the old filter then stays.
+ */
+int ringcap_set_filter(ringcap_t* handle, const struct ringcap_instruction* filter, uint32_t length);
 
 /* A descriptor for select, poll, epoll: readable when ringcap_take(handle, max, 0, ...) would not return 0.
  * It stays the handle's. From the first call on, ringcap_take() keeps it up to date. */

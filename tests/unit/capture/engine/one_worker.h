@@ -86,16 +86,20 @@ class OneWorker {
 
   // Admits a consumer, maps its rings, and publishes the plan that names it; the worker sees it in its
   // next round.
-  Attached attach(uint32_t ring_slots, std::vector<filter::Instruction> filter = {}) {
+  Attached attach(uint32_t ring_slots, std::vector<filter::Instruction> filter = {},
+                  const std::string& cluster = {}, const std::string& member = {},
+                  std::optional<cluster::Kind> kind = {}) {
     int pair[2];
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) std::abort();
     const message::Hello hello{.role = message::Role::kConsumer,
                                .ring_slots = ring_slots,
                                .allow_smaller = false,
                                .program = "test",
-                               .cluster = {},
-                               .member = {},
-                               .filter = std::move(filter)};
+                               .cluster = cluster,
+                               .member = member,
+                               .filter = std::move(filter),
+                               .kind = kind,
+                               .level = {}};
     engine::Consumer* c =
         consumers_->admit(hello, ucred{::getpid(), ::getuid(), ::getgid()}, true, Fd(pair[0])).value();
     const message::Attached granted{.id = c->id,
@@ -120,6 +124,9 @@ class OneWorker {
     publish();
   }
 
+  // The next plan is made anew from what the clusters and consumers are now.
+  void publish_again() { publish(); }
+
   uint32_t round() { return worker_->round(); }
   void rounds(uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) worker_->round();
@@ -128,7 +135,7 @@ class OneWorker {
   std::vector<engine::Event> events() {
     std::vector<engine::Event> all;
     while (const auto event = worker_->events().pop())
-      if (event->id != 0) all.push_back(*event);
+      if (event->kind != engine::EventKind::kPlanSeen) all.push_back(*event);
     return all;
   }
 
@@ -159,7 +166,7 @@ class OneWorker {
   void publish() {
     auto plan = std::make_unique<engine::Plan>();
     plan->number = plans_.size() + 1;
-    plan->takers = consumers_->plan_rings();
+    consumers_->fill(*plan);
     worker_->go_by(plan.get());
     plans_.push_back(std::move(plan));
   }
