@@ -1,16 +1,22 @@
 // ringcap stat: an engine's ledger, and whether its sums hold.
+#include <arpa/inet.h>
+#include <fmt/ranges.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "capture/base/run_dir.h"
+#include "capture/cluster/kind.h"
 #include "capture/ledger/ledger.h"
 #include "libcap/client/client.h"
 #include "tools/cli.h"
 
 namespace ringcap::tools {
+namespace po = boost::program_options;
 namespace {
 
 using nlohmann::ordered_json;
@@ -39,7 +45,8 @@ ordered_json taker_json(const ledger::Taker& t) {
           {"offered", t.offered},       {"published", t.published},
           {"dropped", t.dropped},       {"released", t.released},
           {"in_ring", t.in_ring},       {"reclaiming", t.reclaiming},
-          {"reclaimed", t.reclaimed},   {"late", t.late}};
+          {"reclaimed", t.reclaimed},   {"late", t.late},
+          {"filter_ns", t.filter_ns}};
 }
 
 ordered_json buffers_json(const ledger::Buffers& b) {
@@ -81,6 +88,8 @@ ordered_json worker_json(const ledger::Worker& w, size_t number) {
           {"sleeps", w.sleeps},
           {"wakeups", w.wakeups},
           {"clock_steps", w.clock_steps},
+          {"filter_ns", w.filter_ns},
+          {"unplaced", w.unplaced},
           {"buffers", buffers_json(w.buffers)}};
 }
 
@@ -103,14 +112,121 @@ ordered_json consumer_json(const ledger::Consumer& c) {
   return out;
 }
 
+std::string address_text(const layout::TrackedFlow& flow, const uint8_t (&end)[16], uint16_t port) {
+  char text[INET6_ADDRSTRLEN] = {};
+  if (flow.version == 0)
+    return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", end[0], end[1], end[2], end[3], end[4],
+                       end[5]);
+  ::inet_ntop(flow.version == 6 ? AF_INET6 : AF_INET, end, text, sizeof text);
+  if (port == 0) return text;
+  return flow.version == 6 ? fmt::format("[{}]:{}", text, port) : fmt::format("{}:{}", text, port);
+}
+
+std::string protocol_text(const layout::TrackedFlow& flow) {
+  if (flow.version == 0) return fmt::format("0x{:04x}", flow.type);
+  switch (flow.protocol) {
+    case IPPROTO_TCP:
+      return "tcp";
+    case IPPROTO_UDP:
+      return "udp";
+    case IPPROTO_SCTP:
+      return "sctp";
+    case IPPROTO_ICMP:
+      return "icmp";
+    case IPPROTO_ICMPV6:
+      return "icmp6";
+    default:
+      return fmt::format("ip {}", flow.protocol);
+  }
+}
+
+const char* kind_text(const ledger::Cluster& c) {
+  return cluster::kind_name(static_cast<cluster::Kind>(c.kind));
+}
+const char* level_text(const ledger::Cluster& c) {
+  return cluster::level_name(static_cast<cluster::Level>(c.level));
+}
+
+// The members of a cluster, in the consumers' order.
+std::vector<const ledger::Consumer*> members_of(const ledger::Ledger& l, const ledger::Cluster& c) {
+  std::vector<const ledger::Consumer*> members;
+  for (const auto& consumer : l.consumers)
+    if (consumer.cluster == c.name && consumer.state == layout::ConsumerState::kAttached)
+      members.push_back(&consumer);
+  return members;
+}
+
+// The most that a member was given over the mean; 0: nothing was.
+double imbalance(const std::vector<const ledger::Consumer*>& members) {
+  uint64_t most = 0, sum = 0;
+  for (const auto* m : members) {
+    most = std::max(most, m->total.considered);
+    sum += m->total.considered;
+  }
+  return sum == 0
+             ? 0
+             : static_cast<double>(most) * static_cast<double>(members.size()) / static_cast<double>(sum);
+}
+
+size_t one_sided(const ledger::Cluster& c) {
+  return static_cast<size_t>(std::ranges::count_if(c.flows, &ledger::Flow::one_sided));
+}
+
+ordered_json flow_json(const ledger::Flow& f) {
+  return {{"protocol", protocol_text(f.flow)},
+          {"a", address_text(f.flow, f.flow.a, f.flow.port_a)},
+          {"b", address_text(f.flow, f.flow.b, f.flow.port_b)},
+          {"hash", f.flow.hash},
+          {"frames", f.frames},
+          {"bytes", f.bytes},
+          {"error", f.error},
+          {"one_sided", f.one_sided()}};
+}
+
+ordered_json cluster_json(const ledger::Ledger& l, const ledger::Cluster& c) {
+  const auto members = members_of(l, c);
+  ordered_json member_list = ordered_json::array(), flows = ordered_json::array();
+  for (const auto* m : members)
+    member_list.push_back({{"member", m->member},
+                           {"consumer", m->id},
+                           {"name", m->name},
+                           {"slots", c.slots_of(m->slot)},
+                           {"considered", m->total.considered},
+                           {"dropped", m->total.dropped}});
+  for (const auto& f : c.flows) flows.push_back(flow_json(f));
+  return {{"cluster", c.name},
+          {"kind", kind_text(c)},
+          {"level", level_text(c)},
+          {"filtered", c.filtered},
+          {"stall", c.stall == layout::Stall::kMove ? "move" : "keep"},
+          {"stall_ms", c.stall_ms},
+          {"stalled", c.stalled},
+          {"uid", c.uid == ~uint32_t{0} ? ordered_json(nullptr) : ordered_json(c.uid)},
+          {"slots", c.slots},
+          {"moves", c.moves},
+          {"considered", c.total.considered},
+          {"not_matched", c.total.not_matched},
+          {"offered", c.total.offered},
+          {"twice", c.total.twice},
+          {"unassigned", c.total.unassigned},
+          {"departed", c.total.departed},
+          {"filter_ns", c.total.filter_ns},
+          {"members", member_list},
+          {"imbalance", imbalance(members)},
+          {"one_sided", one_sided(c)},
+          {"flows", flows}};
+}
+
 ordered_json ledger_json(const ledger::Ledger& l, const ledger::Check& check) {
   ordered_json unbalanced = ordered_json::array(), ports = ordered_json::array(),
-               workers = ordered_json::array(), consumers = ordered_json::array();
+               workers = ordered_json::array(), consumers = ordered_json::array(),
+               clusters = ordered_json::array();
   for (const auto& m : check.unbalanced)
     unbalanced.push_back({{"sum", m.sum}, {"where", m.where}, {"left", m.left}, {"right", m.right}});
   for (const auto& p : l.ports) ports.push_back(port_json(p));
   for (size_t i = 0; i < l.workers.size(); ++i) workers.push_back(worker_json(l.workers[i], i));
   for (const auto& c : l.consumers) consumers.push_back(consumer_json(c));
+  for (const auto& c : l.clusters) clusters.push_back(cluster_json(l, c));
   const uint64_t now = now_ns();
   return {
       {"schema", "ringcap.stat/1"},
@@ -128,7 +244,7 @@ ordered_json ledger_json(const ledger::Ledger& l, const ledger::Check& check) {
       {"ports", ports},
       {"workers", workers},
       {"consumers", consumers},
-      {"clusters", ordered_json::array()},
+      {"clusters", clusters},
       {"forwarders", ordered_json::array()},
       {"senders", ordered_json::array()},
       {"departed",
@@ -166,6 +282,12 @@ void print_table(const ledger::Ledger& l, const ledger::Check& check) {
         "ring {}\n",
         c.name, c.total.considered, c.total.not_matched, c.total.offered, c.total.published, c.total.dropped,
         c.total.in_ring);
+  for (const auto& c : l.clusters)
+    print(
+        "cluster {} ({}, {}) considered {} + twice {} = not matched {} + offered {}; unassigned {}; {} "
+        "members\n",
+        c.name, kind_text(c), level_text(c), c.total.considered, c.total.twice, c.total.not_matched,
+        c.total.offered, c.total.unassigned, members_of(l, c).size());
   if (l.departed != 0)
     print("departed {}  published {} = released {} + reclaimed {}; dropped {}\n", l.departed,
           l.departed_total.published, l.departed_total.released, l.departed_total.reclaimed,
@@ -185,16 +307,65 @@ Result<std::string> only_engine() {
               fmt::format("ringcap stat {}", names.front()));
 }
 
+// What `--cluster` shows: who has how much of it, and what its largest flows are.
+void print_cluster(const ledger::Ledger& l, const ledger::Cluster& c) {
+  constexpr size_t kShownFlows = 10;
+  const auto members = members_of(l, c);
+  print("cluster {}  kind {}  level {}  {} slots  stall {}{}\n", c.name, kind_text(c), level_text(c), c.slots,
+        c.stall == layout::Stall::kMove ? fmt::format("move after {} ms", c.stall_ms) : "keep",
+        c.filtered ? "  filtered" : "");
+  print("frames    considered {} + twice {} = not matched {} + offered {}\n", c.total.considered,
+        c.total.twice, c.total.not_matched, c.total.offered);
+  print("          offered {} = members {} + departed {} + unassigned {}\n", c.total.offered, c.total.members,
+        c.total.departed, c.total.unassigned);
+  print("{:<24} {:>7} {:>8} {:>16} {:>8} {:>14}\n", "member", "slots", "share", "frames", "share", "dropped");
+  uint64_t sum = 0;
+  for (const auto* m : members) sum += m->total.considered;
+  for (const auto* m : members) {
+    const uint32_t slots = c.slots_of(m->slot);
+    print("{:<24} {:>7} {:>7.2f}% {:>16} {:>7.2f}% {:>14}\n", m->member, slots,
+          c.slots == 0 ? 0 : 100.0 * slots / c.slots, m->total.considered,
+          sum == 0 ? 0 : 100.0 * static_cast<double>(m->total.considered) / static_cast<double>(sum),
+          m->total.dropped);
+  }
+  print("imbalance {:.2f} (the most over the mean)  slots moved {}  members that do not read {}\n",
+        imbalance(members), c.moves, c.stalled);
+  if (const size_t sided = one_sided(c); sided != 0)
+    print(
+        "{} of the {} largest flows were seen in one direction only: is the other one on another link or in "
+        "another engine?\n",
+        sided, c.flows.size());
+  print("largest flows (estimated from one frame in {})\n", 16);
+  for (size_t i = 0; i < std::min(kShownFlows, c.flows.size()); ++i) {
+    const auto& f = c.flows[i];
+    print("  {:<6} {} - {}  frames {}  bytes {}{}\n", protocol_text(f.flow),
+          address_text(f.flow, f.flow.a, f.flow.port_a), address_text(f.flow, f.flow.b, f.flow.port_b),
+          f.frames, f.bytes, f.one_sided() ? "  one direction" : "");
+  }
+}
+
+Result<const ledger::Cluster*> find_cluster(const ledger::Ledger& l, const std::string& name) {
+  const auto found = std::ranges::find(l.clusters, name, &ledger::Cluster::name);
+  if (found != l.clusters.end()) return &*found;
+  std::vector<std::string> names;
+  for (const auto& c : l.clusters) names.push_back(c.name);
+  return fail(Code::kNotFound, fmt::format("engine {} has no cluster {}", l.engine, name),
+              names.empty() ? fmt::format("make one: ringcap capture {}@{} ...", l.engine, name)
+                            : fmt::format("there is {}", fmt::join(names, ", ")));
+}
+
 }  // namespace
 
 int run_stat(const Words& words) {
-  std::string name;
+  std::string name, cluster;
   bool json = false;
   Cli cli(
       {.command = "stat",
        .usage = "[OPTION]... [NAME]",
        .summary = "Shows the ledger of a running engine: where every frame went, and whether the sums hold.",
        .example = "ringcap stat demo --json"});
+  cli.options()("cluster", po::value(&cluster)->value_name("CLUSTER"),
+                "show this cluster: its members, their load, its largest flows");
   cli.json(&json);
   cli.take(&name, "NAME", true);
   if (auto status = cli.parse(words)) return *status;
@@ -207,9 +378,18 @@ int run_stat(const Words& words) {
   if (!state) return report(state.error());
   const auto ledger = ledger::read(*state->at<const layout::Header>(0));
   const auto check = ledger::check(ledger);
+  const ledger::Cluster* one = nullptr;
+  if (!cluster.empty()) {
+    auto found = find_cluster(ledger, cluster);
+    if (!found) return report(found.error());
+    one = *found;
+  }
   if (json)
     // A consumer may call itself anything; what is not UTF-8 is replaced.
-    print("{}\n", ledger_json(ledger, check).dump(1, ' ', false, ordered_json::error_handler_t::replace));
+    print("{}\n", (one == nullptr ? ledger_json(ledger, check) : cluster_json(ledger, *one))
+                      .dump(1, ' ', false, ordered_json::error_handler_t::replace));
+  else if (one != nullptr)
+    print_cluster(ledger, *one);
   else
     print_table(ledger, check);
   return finish(check.verdict == ledger::Verdict::kUnbalanced ? kExitFault : kExitOk);

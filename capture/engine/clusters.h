@@ -54,8 +54,8 @@ struct Seat {
 // What joins: as a hello says it.
 struct Joining {
   std::string cluster, member, program;
-  std::optional<cluster::Kind> kind;  // that it insists on
-  std::optional<cluster::Level> level;
+  std::optional<cluster::Kind> kind = {};  // that it insists on
+  std::optional<cluster::Level> level = {};
   uint32_t uid = 0;
   uint16_t consumer = 0;
 };

@@ -57,10 +57,10 @@ class Control {
   struct Connection {
     Fd socket;
     uint64_t number = 0;
-    uint64_t deadline_ns = 0;       // for the hello
-    uint64_t consumer = 0;          // id, once admitted (the socket is the consumer's then)
-    uint64_t filter_with_plan = 0;  // an operator's: the plan that brings its filter; it waits for that
+    uint64_t deadline_ns = 0;  // for the hello
+    uint64_t consumer = 0;     // id, once admitted (the socket is the consumer's then)
     bool inside = false;
+    uint64_t filter_with_plan = 0;  // an operator's: the plan that brings its filter; it waits for that
   };
 
   explicit Control(ControlSetup setup);

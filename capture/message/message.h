@@ -63,8 +63,8 @@ struct Hello {
   std::string cluster;         // "" : none
   std::string member;
   std::vector<filter::Instruction> filter;  // classic BPF; empty: every frame
-  std::optional<cluster::Kind> kind;        // that the cluster must have; empty: whichever
-  std::optional<cluster::Level> level;
+  std::optional<cluster::Kind> kind = {};   // that the cluster must have; empty: whichever
+  std::optional<cluster::Level> level = {};
 };
 
 struct Attached {

@@ -29,8 +29,8 @@ struct ClientOptions {
   std::vector<filter::Instruction> filter;
   int32_t wait_ms = 0;  // for the engine to appear; -1: for ever
   uint32_t merge_wait_ms = 10;
-  std::optional<cluster::Kind> kind;  // that the cluster must have
-  std::optional<cluster::Level> level;
+  std::optional<cluster::Kind> kind = {};  // that the cluster must have
+  std::optional<cluster::Level> level = {};
 };
 
 struct Stats {

@@ -135,7 +135,7 @@ class OneWorker {
   std::vector<engine::Event> events() {
     std::vector<engine::Event> all;
     while (const auto event = worker_->events().pop())
-      if (event->kind != engine::EventKind::kPlanSeen) all.push_back(*event);
+      if (event->id != 0) all.push_back(*event);
     return all;
   }
 

@@ -75,7 +75,8 @@ TEST(Layout, the_header_is_as_documented) {
                     FIELD(Header, memory),       FIELD(Header, clock),       FIELD(Header, name),
                     FIELD(Header, version),      FIELD(Header, ports),       FIELD(Header, sources),
                     FIELD(Header, workers),      FIELD(Header, takers),      FIELD(Header, consumers),
-                    FIELD(Header, regions),      FIELD(Header, state),       FIELD(Header, departed)}));
+                    FIELD(Header, regions),      FIELD(Header, clusters),    FIELD(Header, cluster_blocks),
+                    FIELD(Header, hash_key),     FIELD(Header, state),       FIELD(Header, departed)}));
 }
 
 TEST(Layout, a_takers_block_is_as_documented) {
@@ -85,7 +86,29 @@ TEST(Layout, a_takers_block_is_as_documented) {
             (Fields{FIELD(TakerBlock, considered), FIELD(TakerBlock, not_matched), FIELD(TakerBlock, offered),
                     FIELD(TakerBlock, published), FIELD(TakerBlock, dropped), FIELD(TakerBlock, released),
                     FIELD(TakerBlock, in_ring), FIELD(TakerBlock, reclaiming), FIELD(TakerBlock, reclaimed),
-                    FIELD(TakerBlock, late)}));
+                    FIELD(TakerBlock, late), FIELD(TakerBlock, filter_ns), FIELD(TakerBlock, cluster)}));
+}
+
+TEST(Layout, clusters_are_as_documented) {
+  EXPECT_EQ(read_section("ClusterBlock").bytes, sizeof(ClusterBlock));
+  EXPECT_EQ(read_section("ClusterBlock").fields,
+            (Fields{FIELD(ClusterBlock, considered), FIELD(ClusterBlock, not_matched),
+                    FIELD(ClusterBlock, offered), FIELD(ClusterBlock, twice), FIELD(ClusterBlock, unassigned),
+                    FIELD(ClusterBlock, members), FIELD(ClusterBlock, departed),
+                    FIELD(ClusterBlock, filter_ns), FIELD(ClusterBlock, flow_weight)}));
+  EXPECT_EQ(read_section("TrackedFlow").bytes, sizeof(TrackedFlow));
+  EXPECT_EQ(read_section("TrackedFlow").fields,
+            (Fields{FIELD(TrackedFlow, a), FIELD(TrackedFlow, b), FIELD(TrackedFlow, port_a),
+                    FIELD(TrackedFlow, port_b), FIELD(TrackedFlow, hash), FIELD(TrackedFlow, version),
+                    FIELD(TrackedFlow, protocol), FIELD(TrackedFlow, type), FIELD(TrackedFlow, inherited),
+                    FIELD(TrackedFlow, a_to_b), FIELD(TrackedFlow, b_to_a), FIELD(TrackedFlow, bytes)}));
+  EXPECT_EQ(read_section("ClusterEntry").bytes, sizeof(ClusterEntry));
+  EXPECT_EQ(read_section("ClusterEntry").fields,
+            (Fields{FIELD(ClusterEntry, sequence), FIELD(ClusterEntry, used), FIELD(ClusterEntry, kind),
+                    FIELD(ClusterEntry, level), FIELD(ClusterEntry, stall), FIELD(ClusterEntry, stall_ms),
+                    FIELD(ClusterEntry, filtered), FIELD(ClusterEntry, uid), FIELD(ClusterEntry, members),
+                    FIELD(ClusterEntry, slots), FIELD(ClusterEntry, stalled), FIELD(ClusterEntry, moves),
+                    FIELD(ClusterEntry, name), FIELD(ClusterEntry, consumers)}));
 }
 
 TEST(Layout, flags_are_as_documented) {
