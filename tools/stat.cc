@@ -160,8 +160,8 @@ std::vector<const ledger::Consumer*> members_of(const ledger::Ledger& l, const l
 double imbalance(const std::vector<const ledger::Consumer*>& members) {
   uint64_t most = 0, sum = 0;
   for (const auto* m : members) {
-    most = std::max(most, m->total.considered);
-    sum += m->total.considered;
+    most = std::max(most, m->load());
+    sum += m->load();
   }
   return sum == 0
              ? 0
@@ -192,6 +192,7 @@ ordered_json cluster_json(const ledger::Ledger& l, const ledger::Cluster& c) {
                            {"name", m->name},
                            {"slots", c.slots_of(m->slot)},
                            {"considered", m->total.considered},
+                           {"load", m->load()},
                            {"dropped", m->total.dropped}});
   for (const auto& f : c.flows) flows.push_back(flow_json(f));
   return {{"cluster", c.name},
@@ -320,16 +321,17 @@ void print_cluster(const ledger::Ledger& l, const ledger::Cluster& c) {
         c.total.departed, c.total.unassigned);
   print("{:<24} {:>7} {:>8} {:>16} {:>8} {:>14}\n", "member", "slots", "share", "frames", "share", "dropped");
   uint64_t sum = 0;
-  for (const auto* m : members) sum += m->total.considered;
+  for (const auto* m : members) sum += m->load();
   for (const auto* m : members) {
     const uint32_t slots = c.slots_of(m->slot);
     print("{:<24} {:>7} {:>7.2f}% {:>16} {:>7.2f}% {:>14}\n", m->member, slots,
-          c.slots == 0 ? 0 : 100.0 * slots / c.slots, m->total.considered,
-          sum == 0 ? 0 : 100.0 * static_cast<double>(m->total.considered) / static_cast<double>(sum),
-          m->total.dropped);
+          c.slots == 0 ? 0 : 100.0 * slots / c.slots, m->load(),
+          sum == 0 ? 0 : 100.0 * static_cast<double>(m->load()) / static_cast<double>(sum), m->total.dropped);
   }
-  print("imbalance {:.2f} (the most over the mean)  slots moved {}  members that do not read {}\n",
-        imbalance(members), c.moves, c.stalled);
+  print(
+      "imbalance {:.2f} (the most over the mean, since a member last came or went)  slots moved {}  members "
+      "that do not read {}\n",
+      imbalance(members), c.moves, c.stalled);
   if (const size_t sided = one_sided(c); sided != 0)
     print(
         "{} of the {} largest flows were seen in one direction only: is the other one on another link or in "

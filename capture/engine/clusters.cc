@@ -235,7 +235,19 @@ std::vector<PlanCluster> Clusters::plan(uint32_t workers,
   return plans;
 }
 
+// From here on the members' load is counted anew: what they had by another table says nothing of this one.
+void Clusters::note_loads(const Cluster& cluster) {
+  for (const auto& seat : cluster.seats) {
+    uint64_t considered = 0;
+    for (uint32_t w = 0; w < state_.header().workers.count; ++w)
+      considered += layout::taker_block(state_.header(), state_.worker(w), seat->consumer)
+                        .considered.load(std::memory_order_relaxed);
+    state_.consumer(seat->consumer).considered_before.store(considered, std::memory_order_relaxed);
+  }
+}
+
 void Clusters::write_entry(const Cluster& cluster) {
+  note_loads(cluster);
   auto& e = state_.cluster(cluster.number);
   const layout::SequenceWrite writing(e.sequence);
   e.used = 1;

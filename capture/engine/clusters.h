@@ -98,6 +98,7 @@ class Clusters {
   static Result<std::string> member_name(const Cluster& cluster, const Joining& joining);
   bool check_stall(Cluster& cluster, Seat& seat, uint64_t now_ns);
   static uint32_t serving(const Cluster& cluster);
+  void note_loads(const Cluster& cluster);
   void write_entry(const Cluster& cluster);
 
   State& state_;

@@ -299,10 +299,11 @@ struct alignas(kLineBytes) ConsumerEntry {
   std::atomic<uint32_t> state;
   uint32_t pid;
   uint32_t uid;
-  uint32_t ring_slots;             // per worker
-  uint32_t filter;                 // FilterPlace
-  std::atomic<uint32_t> detached;  // Detached
-  uint64_t attached_ns;            // CLOCK_REALTIME
+  uint32_t ring_slots;                      // per worker
+  uint32_t filter;                          // FilterPlace
+  std::atomic<uint32_t> detached;           // Detached
+  uint64_t attached_ns;                     // CLOCK_REALTIME
+  std::atomic<uint64_t> considered_before;  // of a member: before its cluster's table last changed
   char name[kNameBytes];
   char cluster[kNameBytes];
   char member[kNameBytes];

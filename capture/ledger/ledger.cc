@@ -183,7 +183,8 @@ std::optional<Consumer> read_consumer(const layout::Header& header, uint32_t slo
                 .name = text(c.name),
                 .cluster = text(c.cluster),
                 .member = text(c.member),
-                .total = {}};
+                .total = {},
+                .considered_before = get(c.considered_before)};
   });
   if (consumer.state == layout::ConsumerState::kFree) return std::nullopt;
   return consumer;

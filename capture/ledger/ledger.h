@@ -4,6 +4,7 @@
 // instead of waiting.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -90,7 +91,10 @@ struct Consumer {
   layout::ConsumerState state = layout::ConsumerState::kFree;
   layout::FilterPlace filter = layout::FilterPlace::kNone;
   std::string name, cluster, member;
-  Taker total;  // over the workers
+  Taker total;                     // over the workers
+  uint64_t considered_before = 0;  // of a member: before its cluster's table last changed
+  // What a member was given since then.
+  uint64_t load() const { return total.considered - std::min(considered_before, total.considered); }
 };
 
 struct Ledger {
