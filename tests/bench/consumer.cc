@@ -1,7 +1,11 @@
 // A consumer that does what every consumer must: takes bursts, reads each frame's descriptor and first
 // cache line, checks that the sequence numbers of gen: rise, gives back. --read=all: reads every byte;
-// --read=none: the descriptor alone, for frames that have no number. It never sleeps. For --ms from the first
-// frame on, or until the sources end; then it prints what it read and lost.
+// --read=none: the descriptor alone, for frames that have no number; --read=one: the first handle's frames as
+// `line`, of the others the descriptors alone. --handles=N: attaches N times (members of a cluster, where
+// --engine says NAME@CLUSTER) and serves them in turn. It never sleeps. For --ms from the first frame on, or
+// until the sources end; then it prints what it read and lost.
+#include <vector>
+
 #include "libcap/client/ringcap.h"
 #include "tests/bench/bench.h"
 
@@ -70,56 +74,78 @@ bool take(ringcap_t* handle, uint32_t max, int wait_ms, ringcap_burst& burst) {
   return count >= 0;
 }
 
-// Takes without waiting: a benchmark's consumer never sleeps.
-template <Read kRead>
-Total consume(ringcap_t* handle, uint64_t for_ns, uint32_t max) {
+using Handles = std::vector<ringcap_t*>;
+
+// Takes without waiting: a benchmark's consumer never sleeps. kFirst: how the first handle's frames are read.
+template <Read kFirst, Read kOthers>
+Total consume(const Handles& handles, uint64_t for_ns, uint32_t max) {
   Total total;
   ringcap_burst burst;
   const uint64_t end = now_ns() + for_ns;
+  size_t turn = 0;
   for (uint32_t round = 1; round % kRoundsPerLook != 0 || now_ns() < end; ++round) {
+    turn = turn + 1 < handles.size() ? turn + 1 : 0;
+    ringcap_t* const handle = handles[turn];
     if (!take(handle, max, 0, burst)) break;
     if (burst.count == 0) continue;
-    read_burst<kRead>(burst, total);
+    if (turn == 0)
+      read_burst<kFirst>(burst, total);
+    else
+      read_burst<kOthers>(burst, total);
     ringcap_give_back(handle, &burst);
   }
   return total;
 }
 
-Total consume_as(const std::string& read, ringcap_t* handle, uint64_t for_ns, uint32_t max) {
-  if (read == "none") return consume<Read::kNone>(handle, for_ns, max);
-  if (read == "all") return consume<Read::kAll>(handle, for_ns, max);
-  return consume<Read::kLine>(handle, for_ns, max);
+Total consume_as(const std::string& read, const Handles& handles, uint64_t for_ns, uint32_t max) {
+  if (read == "none") return consume<Read::kNone, Read::kNone>(handles, for_ns, max);
+  if (read == "one") return consume<Read::kLine, Read::kNone>(handles, for_ns, max);
+  if (read == "all") return consume<Read::kAll, Read::kAll>(handles, for_ns, max);
+  return consume<Read::kLine, Read::kLine>(handles, for_ns, max);
+}
+
+uint64_t dropped(const Handles& handles) {
+  uint64_t sum = 0;
+  for (ringcap_t* handle : handles) {
+    ringcap_counters counters{};
+    ringcap_stats(handle, &counters);
+    sum += counters.dropped;
+  }
+  return sum;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(
-      argc, argv,
-      {{"engine", "gen0"}, {"core", "1"}, {"ms", "1000"}, {"read", "line"}, {"max", "256"}, {"ring", "0"}});
+  const Options options = parse_options(argc, argv,
+                                        {{"engine", "gen0"},
+                                         {"core", "1"},
+                                         {"ms", "1000"},
+                                         {"read", "line"},
+                                         {"max", "256"},
+                                         {"ring", "0"},
+                                         {"handles", "1"}});
   pin_to(static_cast<int>(number(options, "core")));
-  ringcap_t* handle = attach(options);
+  Handles handles;
+  for (uint64_t i = 0; i < number(options, "handles"); ++i) handles.push_back(attach(options));
   ringcap_burst first;
-  if (!take(handle, 1, 10'000, first) || first.count == 0) fail("no frame came within 10 s");
-  ringcap_give_back(handle, &first);
+  if (!take(handles[0], 1, 10'000, first) || first.count == 0) fail("no frame came within 10 s");
+  ringcap_give_back(handles[0], &first);
 
   const auto max = static_cast<uint32_t>(number(options, "max"));
   const uint64_t for_ns = number(options, "ms") * 1'000'000;
-  ringcap_counters before{};
-  ringcap_stats(handle, &before);
+  const uint64_t dropped_before = dropped(handles);
   const CoreShare measured;
   const uint64_t start = now_ns();
-  const Total total = consume_as(text(options, "read"), handle, for_ns, max);
+  const Total total = consume_as(text(options, "read"), handles, for_ns, max);
   const double seconds = static_cast<double>(now_ns() - start) / 1e9;
   const double share = measured.share();
-  ringcap_counters after{};
-  ringcap_stats(handle, &after);
   fmt::print(
       "{{\"frames\": {}, \"lost\": {}, \"wrong\": {}, \"burst\": {:.1f}, \"seconds\": {:.6f}, "
       "\"share\": {:.3f}, \"sum\": {}}}\n",
-      total.frames, after.dropped - before.dropped, total.wrong,
+      total.frames, dropped(handles) - dropped_before, total.wrong,
       static_cast<double>(total.frames) / static_cast<double>(total.bursts ? total.bursts : 1), seconds,
       share, total.sum);
-  ringcap_detach(handle);
+  for (ringcap_t* handle : handles) ringcap_detach(handle);
   return total.wrong == 0 ? 0 : 1;
 }

@@ -45,6 +45,47 @@ void worker_and_consumers(benchmark::State& state) {
 }
 BENCHMARK(worker_and_consumers)->Arg(1)->Arg(2)->Arg(4)->Arg(16)->Arg(64);
 
+// A round in which each frame goes to one of so many members of a cluster, which give it back unread. With 0:
+// what finding the slot costs, and nobody is there.
+void worker_and_members(benchmark::State& state) {
+  test::OneWorker engine("gen:flows=10000", uint64_t{64} << 20, engine::Poll::kBusy,
+                         layout::MemoryKind::kMemfd);
+  std::vector<test::Attached> members;
+  const test::Attached first = engine.attach(256, {}, "members", "first");
+  for (int64_t i = 0; i < state.range(0); ++i) members.push_back(engine.attach(256, {}, "members"));
+  engine.leave(first);
+  uint64_t frames = 0;
+  for (auto _ : state) {
+    frames += engine.round();
+    for (auto& member : members) member.drain();
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(frames));
+}
+BENCHMARK(worker_and_members)->Arg(0)->Arg(1)->Arg(4)->Arg(16);
+
+// `udp port N`, as libpcap makes it, for IPv4: no frame of gen: matches, and all of it is evaluated.
+std::vector<filter::Instruction> udp_port(uint32_t port) {
+  return {{0x28, 0, 0, 12},   {0x15, 0, 8, 0x0800}, {0x30, 0, 0, 23}, {0x15, 0, 6, 17},
+          {0x28, 0, 0, 20},   {0x45, 4, 0, 0x1fff}, {0xb1, 0, 0, 14}, {0x48, 0, 0, 16},
+          {0x15, 0, 1, port}, {0x06, 0, 0, 0xffff}, {0x06, 0, 0, 0}};
+}
+
+// Sixteen consumers: without filters that match nothing (arg 0: they cost what a taker costs), with one
+// program that all of them have, and with one of its own for each.
+void worker_and_filters(benchmark::State& state) {
+  test::OneWorker engine("gen:mix=ipv4", uint64_t{64} << 20, engine::Poll::kBusy, layout::MemoryKind::kMemfd);
+  std::vector<test::Attached> consumers;
+  const std::vector<filter::Instruction> nothing{{0x06, 0, 0, 0}};
+  for (uint32_t i = 0; i < 16; ++i)
+    consumers.push_back(engine.attach(128, state.range(0) == 0   ? nothing
+                                           : state.range(0) == 1 ? udp_port(1)
+                                                                 : udp_port(1 + i)));
+  uint64_t frames = 0;
+  for (auto _ : state) frames += engine.round();
+  state.SetItemsProcessed(static_cast<int64_t>(frames));
+}
+BENCHMARK(worker_and_filters)->Arg(0)->Arg(1)->Arg(16);
+
 }  // namespace
 }  // namespace ringcap
 

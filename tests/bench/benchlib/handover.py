@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 
-from benchlib.engine import CONSUMER_CORE, ENGINE_CORE, consumer, engine, missing
+from benchlib.engine import CONSUMER_CORE, ENGINE_CORE, NAME, consumer, engine, missing
 from benchlib.machine import Busy, Failure, Program, hugepages, scratch
 from benchlib.sample import Comparison, Goal, Line
 
@@ -88,14 +88,16 @@ def no_dpdk_library(build):
 class Ringcap:
     """An engine fed by gen: and consumers that read all it publishes (tests/bench/consumer.cc)."""
 
-    def __init__(self, context, port, read="line", consumers=1, ring=0):
+    def __init__(self, context, port, read="line", consumers=1, ring=0, members=0):
         self.context, self.port, self.read, self.consumers, self.ring = context, port, read, consumers, ring
+        self.members = members  # of one cluster, in one process; 0: no cluster
 
     def __call__(self):
-        with engine(self.context, self.port, consumers=self.consumers) as up, contextlib.ExitStack() as stack:
+        with engine(self.context, self.port, consumers=self.members or self.consumers) as up, contextlib.ExitStack() as stack:
             busy = Busy(up)
             started = [stack.enter_context(consumer(self.context, up.env, self.context.seconds,
-                                                    f"--read={self.read}", f"--ring={self.ring}"))
+                                                    f"--read={self.read}", f"--ring={self.ring}",
+                                                    *self._cluster()))
                        for _ in range(self.consumers)]
             results = [program.result(self.context.seconds + 20) for program in started]
             share = busy.share()
@@ -106,12 +108,16 @@ class Ringcap:
         burst = sum(r["burst"] for r in results) / len(results)
         return rate, share, {"lost": lost / max(read + lost, 1), "burst": burst}
 
+    def _cluster(self):
+        return (f"--engine={NAME}@members", f"--handles={self.members}") if self.members else ()
+
 
 def run(context):
     with scratch() as directory:
         yield _small(context, directory)
         yield _large(context, directory)
     yield _many(context)
+    yield _cluster(context)
 
 
 COLUMNS = [("lost", "lost", lambda v: f"{v:.2%}"), ("burst", "frames a burst", lambda v: f"{v:.0f}")]
@@ -158,4 +164,21 @@ def _many(context):
         [Line(name, "frames/s", missing=missing(context)) for name in names.values()], columns=COLUMNS)
     context.sampler.take(comparison, {name: Ringcap(context, "gen:size=64", consumers=n, ring=1024)
                                       for n, name in names.items()})
+    return comparison
+
+
+def _cluster(context):
+    unread, one_reads = "4 members, released unread", "4 members, one reads its frames"
+    comparison = Comparison(
+        "One cluster, four members, 64-byte frames of 10,000 flows",
+        "`gen:flows=10000`: one worker parses, hashes, looks up the slot and hands each frame to one of four "
+        "members, which one process on the other core serves in turn.",
+        [Line("one consumer, no cluster", "frames/s", missing=missing(context)),
+         Line(unread, "frames/s", ours=True, missing=missing(context)),
+         Line(one_reads, "frames/s", missing=missing(context))], columns=COLUMNS)
+    port = "gen:size=64,flows=10000"
+    context.sampler.take(comparison, {
+        "one consumer, no cluster": Ringcap(context, port, read="none"),
+        unread: Ringcap(context, port, read="none", members=4),
+        one_reads: Ringcap(context, port, read="one", members=4)})
     return comparison
