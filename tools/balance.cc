@@ -6,6 +6,7 @@
 #include "capture/pcapfile/reader.h"
 #include "tools/balance_count.h"
 #include "tools/cli.h"
+#include "tools/hash_key.h"
 #include "tools/table.h"
 
 namespace ringcap::tools {
@@ -28,28 +29,6 @@ struct Asked {
   bool json = false;
 };
 
-int digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-Result<HashKey> parse_key(const std::string& hex) {
-  std::array<std::byte, 16> bytes;
-  const auto wrong = [&] {
-    return fail(Code::kUsage, fmt::format("no key: '{}'", hex), "a key is 32 hexadecimal digits");
-  };
-  if (hex.size() != 2 * bytes.size()) return wrong();
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    const int high = digit(hex[2 * i]);
-    const int low = digit(hex[2 * i + 1]);
-    if (high < 0 || low < 0) return wrong();
-    bytes[i] = static_cast<std::byte>(high << 4 | low);
-  }
-  return HashKey::from_bytes(bytes);
-}
-
 Result<BalanceOptions> options_of(const Asked& asked) {
   const auto kind = cluster::parse_kind(asked.kind);
   if (!kind) return std::unexpected(kind.error());
@@ -58,7 +37,7 @@ Result<BalanceOptions> options_of(const Asked& asked) {
                 "kinds that a file can answer: flow5 flow4 flow2 tcp5 ip5 vlan port robin ends");
   const auto level = cluster::parse_level(asked.level);
   if (!level) return std::unexpected(level.error());
-  const auto key = parse_key(asked.key);
+  const auto key = parse_hash_key(asked.key);
   if (!key) return std::unexpected(key.error());
   if (asked.members == 0 || asked.members > kMaxMembers)
     return fail(Code::kUsage,

@@ -86,7 +86,9 @@ double imbalance(std::span<const MemberLoad> loads, uint64_t MemberLoad::* what)
   return sum == 0 ? 0 : static_cast<double>(largest * loads.size()) / static_cast<double>(sum);
 }
 
-BalanceCount::BalanceCount(const BalanceOptions& options) : options_(options), members_(options.members) {}
+BalanceCount::BalanceCount(const BalanceOptions& options) : options_(options), members_(options.members) {
+  for (uint32_t i = 0; i < options.members; ++i) slots_.join(std::to_string(i));
+}
 
 FlowLoad& BalanceCount::flow_of(const Frame& frame) {
   Frame second = frame;
@@ -114,7 +116,7 @@ void BalanceCount::take(Frame frame, uint32_t interface) {
   parse_frame(frame, options_.key, table_);
   FlowLoad& flow = flow_of(frame);
   const auto [source, target] = cluster::ends_hashes(options_.level, frame, options_.key, table_);
-  const auto member_of = [&](uint32_t hash) { return (hash >> 20) % options_.members; };
+  const auto member_of = [&](uint32_t hash) { return uint32_t{slots_.table()[cluster::slot_of(hash)]}; };
   if (options_.kind == Kind::kEnds) {
     deliver(frame, flow, member_of(source));
     if (member_of(target) != member_of(source)) deliver(frame, flow, member_of(target));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "capture/cluster/kind.h"
+#include "capture/cluster/slots.h"
 #include "capture/frame/fragments.h"
 #include "capture/frame/hash.h"
 #include "capture/port/port.h"
@@ -63,6 +64,7 @@ class BalanceCount {
   void deliver(const Frame& frame, FlowLoad& flow, uint32_t member);
 
   const BalanceOptions options_;
+  cluster::Slots slots_;
   FragmentTable table_;
   FragmentTable second_table_;
   std::unordered_map<uint64_t, FlowLoad> flows_;

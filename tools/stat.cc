@@ -74,23 +74,15 @@ ordered_json port_json(const ledger::Port& p) {
 }
 
 ordered_json worker_json(const ledger::Worker& w, size_t number) {
-  return {{"worker", number},
-          {"taken", w.taken},
-          {"broken", w.broken},
-          {"filtered", w.filtered},
-          {"no_buffer", w.no_buffer},
-          {"considered", w.considered},
-          {"wanted", w.wanted},
-          {"unwanted", w.unwanted},
-          {"copied", w.copied},
-          {"bytes", w.bytes},
-          {"rounds", w.rounds},
-          {"sleeps", w.sleeps},
-          {"wakeups", w.wakeups},
-          {"clock_steps", w.clock_steps},
-          {"filter_ns", w.filter_ns},
-          {"unplaced", w.unplaced},
-          {"buffers", buffers_json(w.buffers)}};
+  return {{"worker", number},         {"taken", w.taken},
+          {"broken", w.broken},       {"filtered", w.filtered},
+          {"no_buffer", w.no_buffer}, {"considered", w.considered},
+          {"wanted", w.wanted},       {"unwanted", w.unwanted},
+          {"copied", w.copied},       {"bytes", w.bytes},
+          {"rounds", w.rounds},       {"sleeps", w.sleeps},
+          {"wakeups", w.wakeups},     {"clock_steps", w.clock_steps},
+          {"filter_ns", w.filter_ns}, {"cut", w.cut},
+          {"unplaced", w.unplaced},   {"buffers", buffers_json(w.buffers)}};
 }
 
 ordered_json consumer_json(const ledger::Consumer& c) {
@@ -234,6 +226,8 @@ ordered_json ledger_json(const ledger::Ledger& l, const ledger::Check& check) {
       {"time", time_text(now)},
       {"engine",
        {{"name", l.engine},
+        {"hash_key",
+         fmt::format("{:016x}{:016x}", __builtin_bswap64(l.hash_key[0]), __builtin_bswap64(l.hash_key[1]))},
         {"version", l.version},
         {"pid", l.pid},
         {"uptime_s", static_cast<double>(now - std::min(now, l.started_ns)) / 1e9},
@@ -276,6 +270,8 @@ void print_table(const ledger::Ledger& l, const ledger::Check& check) {
     print("worker {:<4} taken {} = broken {} + filtered {} + no buffer {} + considered {}  (copied {})\n", i,
           w.taken, w.broken, w.filtered, w.no_buffer, w.considered, w.copied);
     print("            considered {} = wanted {} + unwanted {}\n", w.considered, w.wanted, w.unwanted);
+    if (w.cut != 0)
+      print("            {} frames were longer than a buffer and are cut (a larger mtu= has room)\n", w.cut);
   }
   for (const auto& c : l.consumers)
     print(

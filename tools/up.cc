@@ -9,6 +9,7 @@
 #include "tools/cluster_options.h"
 #include "tools/engine_options.h"
 #include "tools/filter_text.h"
+#include "tools/hash_key.h"
 #include "tools/privileges.h"
 
 namespace ringcap::tools {
@@ -35,7 +36,7 @@ constexpr uint32_t kEthernet = 1;  // LINKTYPE_ETHERNET: what engines' filters a
 struct UpWords {
   std::string port;
   std::vector<std::string> more_ports, clusters;
-  std::string name, filter, group = "ringcap", user = "ringcap";
+  std::string hash_key, name, filter, group = "ringcap", user = "ringcap";
   Count wait_consumers{};
   bool until_end = false;
   EngineWords engine;
@@ -70,6 +71,11 @@ Result<MadeEngine> open_engine(const UpWords& words) {
     if (!valid) return std::unexpected(valid.error());
     options->filter = std::make_shared<filter::Program>(std::move(*valid));
   }
+  if (!words.hash_key.empty()) {
+    auto key = parse_hash_key(words.hash_key);
+    if (!key) return std::unexpected(key.error());
+    options->hash_key = *key;
+  }
   for (const auto& text : words.clusters) {
     auto cluster = parse_cluster(text);
     if (!cluster) return std::unexpected(cluster.error());
@@ -102,6 +108,8 @@ int run_up(const Words& words) {
   cli.options()(
       "cluster", po::value(&up.clusters)->composing()->value_name("CLUSTER"),
       "NAME[,kind=K][,level=L][,stall=keep|move][,stall_ms=N][,filter=F], repeatable; F goes to the end");
+  cli.options()("hash-key", po::value(&up.hash_key)->value_name("HEX"),
+                "key of the flow hash, 32 hexadecimal digits; a random one if not given");
   cli.options()("group", po::value(&up.group)->value_name("GROUP"), "whose members may attach");
   cli.options()("user", po::value(&up.user)->value_name("USER"),
                 "run as USER once devices and memory are open; \"\" stays root");

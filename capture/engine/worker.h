@@ -171,7 +171,7 @@ class Worker {
   bool changed_ = false;         // the ledger is behind
   bool ended_reported_ = false;
   uint64_t wanted_ = 0, unwanted_ = 0, taken_ = 0, broken_ = 0, filtered_ = 0, no_buffer_ = 0,
-           considered_ = 0, copied_ = 0, bytes_ = 0, sleeps_ = 0, wakeups_ = 0, filter_ns_ = 0;
+           considered_ = 0, copied_ = 0, bytes_ = 0, sleeps_ = 0, wakeups_ = 0, filter_ns_ = 0, cut_ = 0;
   uint64_t flows_written_round_ = 0;
   uint64_t referenced_ = 0;  // buffers with references
   layout::TakerBlock& departed_;

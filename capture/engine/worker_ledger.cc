@@ -73,6 +73,7 @@ void Worker::write_counters() {
   put(entry_.buffers_referenced, referenced_);
   put(entry_.buffers_in_hand, 0);
   put(entry_.filter_ns, filter_ns_);
+  put(entry_.cut, cut_);
   put(entry_.unplaced, fragments_.unplaced());
   const auto write_touched = [&](TakerRing* ring) {
     if (!ring->touched) return;

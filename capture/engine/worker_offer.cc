@@ -46,6 +46,7 @@ uint32_t Worker::poll_queue(WorkerQueue& q) {
   broken_ += burst.broken;
   no_buffer_ += burst.no_buffer;
   copied_ += burst.copied;
+  cut_ += burst.cut;
   put(q.source->taken, q.source->taken.load(std::memory_order_relaxed) + taken);
 
   // Stamped after receive(): a frame that came while we received is not older than its stamp.

@@ -232,6 +232,7 @@ struct alignas(kLineBytes) WorkerEntry {
   std::atomic<uint64_t> buffers_in_hand;
   std::atomic<uint64_t>
       filter_ns;                   // spent on the engine's filter; measured in some rounds, times their share
+  std::atomic<uint64_t> cut;       // frames that were longer than a buffer
   std::atomic<uint64_t> unplaced;  // later fragments that came without their first one
   // Every frame stamped before this is published. On a line of its own: consumers that merge read it.
   alignas(kLineBytes) std::atomic<uint64_t> complete_until_ns;

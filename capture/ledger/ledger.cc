@@ -126,6 +126,7 @@ void copy_worker(const layout::WorkerEntry& w, Worker& to) {
   to.wakeups = get(w.wakeups);
   to.clock_steps = get(w.clock_steps);
   to.filter_ns = get(w.filter_ns);
+  to.cut = get(w.cut);
   to.unplaced = get(w.unplaced);
   to.buffers = {.total = get(w.buffers_total),
                 .port = get(w.buffers_port),
@@ -396,6 +397,7 @@ Ledger read(const layout::Header& header) {
                 .version = text(header.version),
                 .pid = header.pid,
                 .started_ns = header.started_ns,
+                .hash_key = {header.hash_key[0], header.hash_key[1]},
                 .clock = static_cast<layout::Clock>(header.clock),
                 .memory = static_cast<layout::MemoryKind>(header.memory),
                 .state = static_cast<layout::EngineState>(header.state.load(std::memory_order_acquire)),

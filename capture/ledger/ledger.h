@@ -76,7 +76,7 @@ struct Cluster {
 struct Worker {
   uint64_t taken = 0, broken = 0, filtered = 0, no_buffer = 0, considered = 0, wanted = 0, unwanted = 0,
            copied = 0, bytes = 0, rounds = 0, sleeps = 0, wakeups = 0, clock_steps = 0, filter_ns = 0,
-           unplaced = 0;
+           cut = 0, unplaced = 0;
   Buffers buffers;
   std::vector<Taker> takers;            // by consumer slot; the last: all that have left
   std::vector<ClusterCounts> clusters;  // by number; as many as read() found
@@ -101,6 +101,7 @@ struct Ledger {
   std::string engine, version;
   uint32_t pid = 0;
   uint64_t started_ns = 0;
+  uint64_t hash_key[2] = {};  // docs/hash.md
   layout::Clock clock = layout::Clock::kHost;
   layout::MemoryKind memory = layout::MemoryKind::kMemfd;
   layout::EngineState state = layout::EngineState::kStarting;

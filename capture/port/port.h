@@ -91,6 +91,7 @@ struct Burst {
   uint32_t broken = 0;     // thrown away: the device reported what cannot be a frame
   uint32_t no_buffer = 0;  // thrown away: no free buffer to take its place
   uint32_t copied = 0;     // of `frames`, those that a copy of ours filled
+  uint32_t cut = 0;        // of `frames`, those that were longer than a buffer (kTruncated)
 };
 
 // What the device says of one queue; layout::kNotCounted where it cannot say.

@@ -59,7 +59,7 @@ Burst PacketQueue::receive(std::span<Frame> out, FreeBuffers& free) {
     } else if (free.empty()) {
       ++burst.no_buffer;
     } else {
-      fill(out[burst.frames++], from, free.pop());
+      burst.cut += fill(out[burst.frames++], from, free.pop());
     }
     ring_.advance();
   }
@@ -74,7 +74,7 @@ void PacketQueue::fetch_target(const FreeBuffers& free) const {
   if (free.size() >= kTargetsAhead) __builtin_prefetch(place(*free.top(kTargetsAhead), kLine), 1);
 }
 
-void PacketQueue::fill(Frame& frame, const KernelFrame& from, uint32_t buffer) {
+bool PacketQueue::fill(Frame& frame, const KernelFrame& from, uint32_t buffer) {
   const bool tagged =
       ethernet_ && (from.status & TP_STATUS_VLAN_VALID) != 0 && from.captured >= kAddressesBytes;
   const uint32_t bytes = std::min(from.captured, region_.buffer_bytes);
@@ -95,10 +95,9 @@ void PacketQueue::fill(Frame& frame, const KernelFrame& from, uint32_t buffer) {
   frame.length = from.length + (tagged ? kTagBytes : 0);
   frame.flags = layout::kCopied;
   if (from.type == PACKET_OUTGOING) frame.flags |= layout::kOutgoing;
-  if (captured < frame.length) {
-    frame.flags |= layout::kTruncated;
-    add(cut_, 1);
-  }
+  const bool cut = captured < frame.length;
+  if (cut) frame.flags |= layout::kTruncated;
+  return cut;
 }
 
 // Where a frame of at most `bytes` bytes goes: coloured where it fits, else at the buffer's start.

@@ -6,7 +6,7 @@
 //
 // Each frame is copied once (Burst::copied). The VLAN tag that the kernel took out is put back. A frame
 // longer than a buffer (GRO and TSO make them up to 64 KiB and more) is cut by the kernel to a buffer's
-// length, flagged kTruncated with its length kept, and counted by cut().
+// length, flagged kTruncated with its length kept, and counted (Burst::cut).
 #pragma once
 
 #include <atomic>
@@ -44,11 +44,9 @@ class PacketQueue final : public ReceiveQueue {
   Result<void> start();
   void stop() { socket_.refuse(); }
 
-  // Frames that were longer than a buffer.
-  uint64_t cut() const { return cut_.load(std::memory_order_relaxed); }
-
  private:
-  void fill(Frame& frame, const KernelFrame& from, uint32_t buffer);
+  // Returns whether it had to be cut.
+  bool fill(Frame& frame, const KernelFrame& from, uint32_t buffer);
   void fetch_target(const FreeBuffers& free) const;
   uint64_t stamp(uint64_t timestamp_ns);
   std::byte* place(uint32_t buffer, uint32_t bytes) const;
@@ -61,7 +59,6 @@ class PacketQueue final : public ReceiveQueue {
 
   // Written by the worker, read by the control thread.
   std::atomic<uint64_t> taken_{0};
-  std::atomic<uint64_t> cut_{0};
   std::atomic<uint64_t> abandoned_{0};  // given back unread, at arm()
   std::atomic<bool> armed_{false};
   // Control thread only: the kernel's counts are 32 bits and start again at each look.

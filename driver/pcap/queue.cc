@@ -50,8 +50,10 @@ Burst PcapQueue::receive(std::span<Frame> out, FreeBuffers& free) {
     have_frame_ = false;
     if (free.empty())
       ++burst.no_buffer;
-    else
+    else {
+      burst.cut += record_.captured > region_.buffer_bytes;
       fill(out[burst.frames++], free.pop());
+    }
   }
   burst.copied = burst.frames;
   const uint64_t received = received_.load(std::memory_order_relaxed) + burst.frames + burst.no_buffer;

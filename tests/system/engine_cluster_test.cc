@@ -324,6 +324,33 @@ TEST(EngineCluster, is_captured_by_two_programs_whose_files_together_hold_every_
   EXPECT_EQ(ledger["clusters"][0]["unassigned"], 0);
 }
 
+TEST(EngineCluster, divides_a_recorded_file_as_ringcap_balance_says) {
+  const TestDir dir;
+  const std::string key = "000102030405060708090a0b0c0d0e0f";
+  const std::string file = dir.file("trace.pcap");
+  ASSERT_EQ(
+      ringcap({"capture", "gen:mix=all,flows=900,count=9000,full=wait", "--memory", "plain", "-w", file})
+          .status,
+      0);
+  const auto said = ringcap({"balance", file, "--kind", "flow5", "--members", "3", "--key", key, "--json"});
+  ASSERT_EQ(said.status, 0) << said.err;
+  std::multiset<uint64_t> expected, got;
+  const auto balance = nlohmann::json::parse(said.out);
+  for (const auto& member : balance["members"]) expected.insert(member["frames"].get<uint64_t>());
+  Engine engine(
+      {"pcap:" + file + ",speed=max", "--memory", "plain", "--wait-consumers", "3", "--hash-key", key});
+  std::vector<Process> members;
+  for (int i = 0; i < 3; ++i) {
+    members.push_back(start_ringcap({"capture", engine.name() + "@pool", "--count-only"}));
+    ASSERT_TRUE(wait_until([&] { return ledger_of(engine).consumers.size() == members.size() || i == 2; }));
+  }
+  for (auto& member : members) {
+    EXPECT_EQ(member.wait(), 0) << member.err();
+    got.insert(std::stoull(member.out()));
+  }
+  EXPECT_EQ(got, expected);
+}
+
 TEST(EngineCluster, of_another_kind_is_refused_with_both_named) {
   const TestDir dir;
   Engine engine({"gen:rate=1000", "--memory", "plain", "--cluster", "ids,kind=flow5"});
