@@ -16,7 +16,7 @@ namespace po = boost::program_options;
 using nlohmann::ordered_json;
 
 // Slots there are: more members than that get nothing.
-constexpr uint32_t kMaxMembers = 4096;
+constexpr uint32_t kMaxMembers = cluster::kMaxMembers;
 constexpr const char* kDefaultKey = "000102030405060708090a0b0c0d0e0f";
 
 struct Asked {

@@ -54,7 +54,7 @@ vm_run() {
 vm_run_with() {
   local how=$1
   shift
-  "$how" "$vm_tests/run" --nic e1000e --tap tap0 --netns "$vm_netns" --share "$vm_share" --log "$vm_log" "$@"
+  "$how" "$vm_tests/run" --nic "${vm_nic-e1000e}" --tap tap0 --netns "$vm_netns" --share "$vm_share" --log "$vm_log" "$@"
 }
 
 # The same, beside the script; wait for it with vm_wait. Its output goes to $vm_share/output.
