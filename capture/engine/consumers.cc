@@ -206,7 +206,17 @@ bool Consumers::let_go(uint64_t id) {
   return true;
 }
 
+void Consumers::free_gone(uint64_t seen) {
+  std::erase_if(gone_,
+                [&](const auto& c) { return c->missing_from_plan != 0 && c->missing_from_plan <= seen; });
+}
+
 void Consumers::fill(Plan& plan) {
+  const auto leaves_out = [&](Consumer& consumer) {
+    if (consumer.leaving && consumer.missing_from_plan == 0) consumer.missing_from_plan = plan.number;
+  };
+  for (const auto& [id, consumer] : consumers_) leaves_out(*consumer);
+  for (const auto& consumer : gone_) leaves_out(*consumer);
   // Equal programs are evaluated once: the second one's takers name the first.
   const auto filter_index = [&plan](const Filter& filter) {
     if (!filter) return kNoFilter;

@@ -45,7 +45,8 @@ struct Consumer {
   layout::FilterPlace filter_place = layout::FilterPlace::kNone;
   std::vector<std::unique_ptr<TakerRing>> taker_rings;  // by worker
   uint64_t joins_with_plan = 0;
-  uint64_t filter_with_plan = 0;  // the plan that brings the filter it asked for last; 0: told already
+  uint64_t missing_from_plan = 0;  // the first plan that does not name it any more; 0: there is none yet
+  uint64_t filter_with_plan = 0;   // the plan that brings the filter it asked for last; 0: told already
   bool attached = false;
   bool leaving = false;
   uint32_t held_by = 0;  // workers that have not let go
@@ -76,8 +77,10 @@ class Consumers {
   // A worker let go of consumer `id`; true when it was the last one (the consumer is gone then).
   // Its memory stays until free_gone(): a plan that a worker has not looked at yet may still name its rings.
   bool let_go(uint64_t id);
-  // Every worker has seen the newest plan: nobody will look at a consumer that is gone any more.
-  void free_gone() { gone_.clear(); }
+  // Every worker goes by plan `seen`: nobody will look any more at a consumer that is gone and that neither
+  // it nor a later one names. (A worker may let go of a consumer that misbehaved while its plan still names
+  // it.)
+  void free_gone(uint64_t seen);
   // Another filter for an attached consumer, from the next plan on. Errors: kFilter.
   Result<void> set_filter(Consumer& consumer, const std::vector<filter::Instruction>& instructions);
   // The rings and filters of all that have not left, and the clusters.

@@ -360,7 +360,7 @@ bool Control::all_seen() const {
 void Control::advance_plan() {
   if (!all_seen()) return;
   previous_plan_.reset();
-  consumers_.free_gone();
+  consumers_.free_gone(plan_->number);
   answer_joined();
   answer_filters();
   if (plan_dirty_) publish_plan();

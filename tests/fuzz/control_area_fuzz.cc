@@ -69,7 +69,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       ++gone;
     }
   }
-  engine().consumers().free_gone();
+  engine().consumers().free_gone(engine().worker().plan_seen());
   require(engine().counts().buffers.referenced == 0);
   require(engine().unbalanced().empty());
   return 0;

@@ -324,6 +324,32 @@ TEST(EngineCluster, is_captured_by_two_programs_whose_files_together_hold_every_
   EXPECT_EQ(ledger["clusters"][0]["unassigned"], 0);
 }
 
+TEST(EngineCluster, detaches_a_member_that_writes_nonsense_and_the_others_take_over) {
+  const TestDir dir;
+  Engine engine({"gen:mix=ipv4,flows=500,rate=20k", "--memory", "plain", "--cluster", "ids"});
+  Board board;
+  Consumer honest(member_of(engine.name() + "@ids/honest", board));
+  ASSERT_TRUE(wait_until([&] { return honest.progress().attached.load(); }));
+  const Watch watch(engine.name());
+  for (int i = 0; i < 20; ++i) {
+    RawClient hostile(engine.name());
+    message::Hello hello = asking(128, "hostile");
+    hello.cluster = "ids";
+    hostile.attach(hello);
+    ASSERT_TRUE(wait_until([&] { return hostile.head() > layout::kFirstPosition; }));
+    hostile.control().cursor = ~uint64_t{0};
+    EXPECT_EQ(hostile.hear_error().code, Code::kGone);
+  }
+  ASSERT_TRUE(wait_until([&] { return watch.ledger().departed == 20; }));
+  EXPECT_EQ(watch.cluster().slots_of(static_cast<uint32_t>(watch.place("honest"))), layout::kClusterSlots);
+  const uint64_t had = honest.progress().frames;
+  EXPECT_TRUE(wait_until([&] { return honest.progress().frames > had + 100; }));
+  EXPECT_EQ(honest.stop(), 0);
+  EXPECT_EQ(board.marked_twice(), 0u);
+  EXPECT_EQ(engine.imbalance(), "");
+  EXPECT_TRUE(engine.process().is_running());
+}
+
 TEST(EngineCluster, divides_a_recorded_file_as_ringcap_balance_says) {
   const TestDir dir;
   const std::string key = "000102030405060708090a0b0c0d0e0f";

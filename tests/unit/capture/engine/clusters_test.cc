@@ -378,7 +378,7 @@ TEST(Cluster, random_changes_deliver_no_frame_twice_and_lose_none_uncounted) {
     one.rounds(1 + static_cast<uint32_t>(random() % 4));
     for (const auto& event : one.events())
       if (event.kind == engine::EventKind::kGone) one.consumers().let_go(event.id);
-    one.consumers().free_gone();
+    one.consumers().free_gone(one.worker().plan_seen());
     for (auto& [n, member] : members)
       if (random() % 4 != 0)
         for (const Seen& frame : take_all(one, member)) twice += !seen.insert(frame.sequence).second, ++taken;

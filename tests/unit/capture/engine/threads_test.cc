@@ -111,7 +111,7 @@ TEST(Threads, plans_come_and_go_while_frames_flow) {
         gone = true;
       }
     }
-    engine.consumers().free_gone();
+    engine.consumers().free_gone(engine.worker().plan_seen());
   }
   EXPECT_GT(engine.taker(stayer).considered, 0u);
 }
