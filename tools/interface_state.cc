@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -170,15 +171,17 @@ RouteState save_route(rtnl_route* route) {
 Result<std::vector<RouteState>> save_routes(nl_sock* socket, int index) {
   const auto cache = all_routes(socket);
   if (!cache) return std::unexpected(cache.error());
-  std::vector<RouteState> states;
+  std::vector<RouteState> direct, through_gateway;
   for_each<rtnl_route>(cache->get(), [&](rtnl_route* route) {
-    if (passes(route, index) && !kernel_makes(route)) states.push_back(save_route(route));
+    if (!passes(route, index) || kernel_makes(route)) return;
+    RouteState state = save_route(route);
+    const bool gateway =
+        std::ranges::any_of(state.next_hops, [](const NextHopState& hop) { return !hop.via.empty(); });
+    (gateway ? through_gateway : direct).push_back(std::move(state));
   });
   // Through a gateway only when the way to the gateway is there again.
-  std::ranges::stable_sort(states, {}, [](const RouteState& state) {
-    return std::ranges::any_of(state.next_hops, [](const NextHopState& hop) { return !hop.via.empty(); });
-  });
-  return states;
+  std::ranges::move(through_gateway, std::back_inserter(direct));
+  return direct;
 }
 
 // ---- restoring -------------------------------------------------------------------------------------

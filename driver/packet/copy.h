@@ -18,9 +18,9 @@ inline constexpr uint32_t kTagBytes = 4;
 // known size in place of a call that looks at the length.
 inline void copy_bytes(std::byte* to, const std::byte* from, uint32_t bytes, uint32_t readable,
                        uint32_t room) {
-  const uint32_t lines = (bytes + kLine - 1) / kLine;
+  const size_t lines = (size_t{bytes} + kLine - 1) / kLine;
   if (lines <= 4 && lines * kLine <= readable && lines * kLine <= room) {
-    for (uint32_t i = 0; i < lines; ++i) std::memcpy(to + i * kLine, from + i * kLine, kLine);
+    for (size_t i = 0; i < lines; ++i) std::memcpy(to + i * kLine, from + i * kLine, kLine);
   } else {
     std::memcpy(to, from, bytes);
   }

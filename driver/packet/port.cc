@@ -57,7 +57,7 @@ Result<void> join(std::vector<PacketSocket>& sockets) {
 
 class PacketPort final : public Port {
  public:
-  PacketPort(std::string name, uint32_t mtu, Interface interface, std::vector<PacketSocket> sockets,
+  PacketPort(const std::string& name, uint32_t mtu, Interface interface, std::vector<PacketSocket> sockets,
              std::unique_ptr<PacketTransmit> transmit);
 
   const std::string& address() const override { return address_; }
@@ -85,8 +85,8 @@ class PacketPort final : public Port {
   std::unique_ptr<PacketTransmit> transmit_;
 };
 
-PacketPort::PacketPort(std::string name, uint32_t mtu, Interface interface, std::vector<PacketSocket> sockets,
-                       std::unique_ptr<PacketTransmit> transmit)
+PacketPort::PacketPort(const std::string& name, uint32_t mtu, Interface interface,
+                       std::vector<PacketSocket> sockets, std::unique_ptr<PacketTransmit> transmit)
     : address_("packet:" + name),
       mtu_(mtu),
       interface_(std::move(interface)),

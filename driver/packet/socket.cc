@@ -107,7 +107,7 @@ Result<void> PacketSocket::make_ring(const Options& options) {
 
 Result<void> PacketSocket::bind_interface(const Options& options) {
   // Spares the kernel a copy of each frame it sends; the filter does the rest.
-  if (!outgoing_) set_option(fd(), SOL_PACKET, PACKET_IGNORE_OUTGOING, int{1});
+  if (!outgoing_) set_option(fd(), SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
   packet_mreq membership{};
   membership.mr_ifindex = options.interface_index;
   membership.mr_type = PACKET_MR_PROMISC;

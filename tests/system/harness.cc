@@ -64,9 +64,44 @@ std::string unique_name(std::string_view start) {
 
 namespace {
 
-std::vector<std::string> with_program(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), RINGCAP_PROGRAM);
-  return arguments;
+// The program and its library where every user can read them: the build may be below a home directory that
+// only its owner enters. Removed with this process.
+class ProgramForEverybody {
+ public:
+  ProgramForEverybody() {
+    for (const char* file : {RINGCAP_PROGRAM, RINGCAP_FILTER_LIBRARY_FILE})
+      std::filesystem::copy(file, path() / std::filesystem::path(file).filename());
+  }
+  std::string program() const {
+    return (path() / std::filesystem::path(RINGCAP_PROGRAM).filename()).string();
+  }
+  const std::filesystem::path& path() const { return folder_.path; }
+
+ private:
+  struct Folder {
+    Folder() : path(std::filesystem::temp_directory_path() / unique_name("ringcap-program")) {
+      std::filesystem::create_directory(path);
+      std::filesystem::permissions(path, std::filesystem::perms(0755));
+    }
+    ~Folder() {
+      std::error_code ignored;
+      std::filesystem::remove_all(path, ignored);
+    }
+    std::filesystem::path path;
+  };
+  Folder folder_;
+};
+
+// Starts the program with `start`(arguments, options).
+auto with_program(std::vector<std::string> arguments, ProcessOptions options, const auto& start) {
+  if (options.uid) {
+    static const ProgramForEverybody copy;
+    arguments.insert(arguments.begin(), copy.program());
+    options.environment.emplace_back("LD_LIBRARY_PATH", copy.path().string());
+  } else {
+    arguments.insert(arguments.begin(), RINGCAP_PROGRAM);
+  }
+  return start(arguments, options);
 }
 
 std::vector<std::string> up_arguments(std::vector<std::string> port_and_options, const std::string& name) {
@@ -82,11 +117,13 @@ std::vector<std::string> up_arguments(std::vector<std::string> port_and_options,
 }  // namespace
 
 Outcome ringcap(std::vector<std::string> arguments, const ProcessOptions& options) {
-  return run(with_program(std::move(arguments)), options);
+  return with_program(std::move(arguments), options,
+                      [](const auto& words, const ProcessOptions& given) { return run(words, given); });
 }
 
 Process start_ringcap(std::vector<std::string> arguments, const ProcessOptions& options) {
-  return Process(with_program(std::move(arguments)), options);
+  return with_program(std::move(arguments), options,
+                      [](const auto& words, const ProcessOptions& given) { return Process(words, given); });
 }
 
 bool takes_connections(const std::string& name) {

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -221,7 +222,7 @@ def not_root(share):
     run.mkdir(mode=0o700)
     os.chown(run, USER, USER)
     as_user = ["prlimit", f"--memlock={64 << 10}", "setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
-    environment = {"RINGCAP_RUN_DIR": str(run)}
+    environment = {"RINGCAP_RUN_DIR": str(run), "LD_LIBRARY_PATH": program_for_everybody()}
     refused = Engine.__new__(Engine)
     refused.before, refused.environment = as_user, {**os.environ, **environment}
     words = ["up", PORT, "--name", "nic", "--arena", "64M", "--ring", "2048"]
@@ -237,6 +238,20 @@ def not_root(share):
     receives(engine, share, "")
     engine.end()
     print("not root: refused with the reason, then receives")
+
+
+def program_for_everybody():
+    """Puts the program and the libraries of its build where every user can read them: the build may be below a home
+    directory that only its owner enters. From now on RINGCAP is the copy. Returns its folder."""
+    global RINGCAP
+    folder = pathlib.Path("/run/user-program")
+    folder.mkdir(mode=0o755)
+    linked = subprocess.run(["ldd", RINGCAP], stdout=subprocess.PIPE, text=True, check=True).stdout
+    libraries = re.findall(r"^\s*libringcap\S* => (\S+)", linked, re.M)
+    for file in (RINGCAP, *libraries):
+        shutil.copy(file, folder)
+    RINGCAP = str(folder / pathlib.Path(RINGCAP).name)
+    return str(folder)
 
 
 def unbound_while_running(share):
