@@ -92,7 +92,7 @@ Result<void> keep_one(const BindPlace& place, const std::string& text) {
 // The address of a NIC that was bound: itself, or by the name that its interface had.
 Result<std::string> find_bound(const BindPlace& place, const std::string& text) {
   if (const auto address = normal_pci_address(text)) return address;
-  const std::string bound = address_of_bound(place.run_dir, text);
+  std::string bound = address_of_bound(place.run_dir, text);
   if (!bound.empty()) return bound;
   const auto nic = find_nic(place.roots, text);
   if (!nic) return std::unexpected(nic.error());

@@ -21,7 +21,7 @@ void detach() {
   ::signal(SIGHUP, SIG_IGN);
   (void)!::chdir("/");
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
+  for (int fd = 0; null >= 0 && fd <= 2; ++fd) ::dup2(null, fd);
 }
 
 void give_back(const BindPlace& place, const std::string& address) {

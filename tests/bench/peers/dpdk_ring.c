@@ -55,8 +55,7 @@ static uint64_t thread_cpu_ns(void) {
 }
 
 /* `bytes` is a constant where it is called, so that 64 bytes are a few stores and not a call. */
-static __rte_always_inline void write_frame(struct rte_mbuf* frame, uint64_t sequence,
-                                                   unsigned bytes) {
+static __rte_always_inline void write_frame(struct rte_mbuf* frame, uint64_t sequence, unsigned bytes) {
   char* data = rte_pktmbuf_mtod(frame, char*);
   memset(data, 0x5a, bytes);
   memcpy(data + kSequenceAt, &sequence, sizeof sequence);
@@ -87,8 +86,7 @@ static int produce(void* unused) {
   return 0;
 }
 
-static __rte_always_inline void read_frame(const struct rte_mbuf* frame, uint64_t* last,
-                                                  unsigned bytes) {
+static __rte_always_inline void read_frame(const struct rte_mbuf* frame, uint64_t* last, unsigned bytes) {
   const uint64_t* words = rte_pktmbuf_mtod(frame, const uint64_t*);
   for (unsigned i = 0; i < bytes / sizeof *words; ++i) consumer.sum += words[i];
   const uint64_t sequence = words[kSequenceAt / sizeof *words];
