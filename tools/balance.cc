@@ -15,8 +15,6 @@ namespace {
 namespace po = boost::program_options;
 using nlohmann::ordered_json;
 
-// Slots there are: more members than that get nothing.
-constexpr uint32_t kMaxMembers = cluster::kMaxMembers;
 constexpr const char* kDefaultKey = "000102030405060708090a0b0c0d0e0f";
 
 struct Asked {
@@ -39,9 +37,9 @@ Result<BalanceOptions> options_of(const Asked& asked) {
   if (!level) return std::unexpected(level.error());
   const auto key = parse_hash_key(asked.key);
   if (!key) return std::unexpected(key.error());
-  if (asked.members == 0 || asked.members > kMaxMembers)
+  if (asked.members == 0 || asked.members > cluster::kMaxMembers)
     return fail(Code::kUsage,
-                fmt::format("--members {}: from 1 to {} there can be", asked.members, kMaxMembers));
+                fmt::format("--members {}: from 1 to {} there can be", asked.members, cluster::kMaxMembers));
   return BalanceOptions{.kind = *kind, .level = *level, .members = asked.members, .key = *key};
 }
 
@@ -171,7 +169,9 @@ int run_balance(const Words& words) {
     print("{}\n", balance_json(asked, count).dump(1, ' ', false, ordered_json::error_handler_t::replace));
   else
     print_table(asked, count);
-  return finish(read ? kExitOk : report(read.error()));
+  if (read) return finish(kExitOk);
+  report(read.error());
+  return finish(exit_status(Code::kSystem));  // as of a pcap: port whose file is damaged
 }
 
 }  // namespace ringcap::tools

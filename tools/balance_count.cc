@@ -111,21 +111,22 @@ void BalanceCount::deliver(const Frame& frame, FlowLoad& flow, uint32_t member) 
   ++load.flows;
 }
 
+uint32_t BalanceCount::member_of(const Frame& frame, uint32_t interface) const {
+  if (options_.kind == Kind::kRobin) return static_cast<uint32_t>(frames_ % options_.members);
+  if (options_.kind == Kind::kPort) return interface % options_.members;
+  return member_of(cluster::balance_hash(options_.kind, options_.level, frame, options_.key, table_));
+}
+
 void BalanceCount::take(Frame frame, uint32_t interface) {
   frame.flags = 0;
   parse_frame(frame, options_.key, table_);
   FlowLoad& flow = flow_of(frame);
   const auto [source, target] = cluster::ends_hashes(options_.level, frame, options_.key, table_);
-  const auto member_of = [&](uint32_t hash) { return uint32_t{slots_.table()[cluster::slot_of(hash)]}; };
   if (options_.kind == Kind::kEnds) {
     deliver(frame, flow, member_of(source));
     if (member_of(target) != member_of(source)) deliver(frame, flow, member_of(target));
-  } else if (options_.kind == Kind::kRobin || options_.kind == Kind::kPort) {
-    deliver(frame, flow,
-            static_cast<uint32_t>((options_.kind == Kind::kPort ? interface : frames_) % options_.members));
   } else {
-    deliver(frame, flow,
-            member_of(cluster::balance_hash(options_.kind, options_.level, frame, options_.key, table_)));
+    deliver(frame, flow, member_of(frame, interface));
   }
   ++flow.frames;
   flow.bytes += frame.length;

@@ -20,7 +20,7 @@ namespace ringcap::tools {
 struct BalanceOptions {
   cluster::Kind kind = cluster::Kind::kFlow5;  // not kQueue
   cluster::Level level = cluster::Level::kInner;
-  uint32_t members = 4;
+  uint32_t members = 4;  // 1 to cluster::kMaxMembers
   HashKey key;
 };
 
@@ -61,10 +61,12 @@ class BalanceCount {
 
  private:
   FlowLoad& flow_of(const Frame& frame);
+  uint32_t member_of(uint32_t hash) const { return slots_.table()[cluster::slot_of(hash)]; }
+  uint32_t member_of(const Frame& frame, uint32_t interface) const;
   void deliver(const Frame& frame, FlowLoad& flow, uint32_t member);
 
   const BalanceOptions options_;
-  cluster::Slots slots_;
+  cluster::Slots slots_;  // member i is number i
   FragmentTable table_;
   FragmentTable second_table_;
   std::unordered_map<uint64_t, FlowLoad> flows_;

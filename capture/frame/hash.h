@@ -1,39 +1,13 @@
 // The flow hash: the number that decides which member of a cluster gets a frame. Lower half, used by
-// workers (through parse.h) and by tests; anyone else can compute it from the description below, and
+// workers (through parse.h) and by tests; anyone else can compute it from docs/hash.md, and
 // tests/unit/capture/frame/flow_hash.py does, in a few lines.
 //
 // What it promises: both directions of a flow get the same value; all 32 bits depend on all bits of
 // the tuple and of the key; without the key nobody can aim flows at one member. It is not a
 // cryptographic hash.
 //
-// The value of a frame, for the key (k0, k1), all numbers 64 bits wide:
-//
-//   LE(bytes)    the bytes read as a little-endian number, in the order in which they are in the frame
-//   mum(a, b)    a * b in 128 bits; its upper half XOR its lower half
-//   end          one end of the flow, address and port as one number:
-//                  IPv4   LE(address, 4 bytes) + LE(port, 2 bytes) * 2^32
-//                  IPv6   mum(LE(address[0..7]) XOR k0, LE(address[8..15]) XOR k1) XOR LE(port, 2 bytes)
-//                  else   LE(MAC address, 6 bytes)
-//                without a port (see below) the port is 0
-//   kind         IPv4   0x40000 + protocol
-//                IPv6   0x60000 + protocol (the one after the extension headers; where they are cut
-//                       off, the last one that could be read)
-//                else   0x10000 + EtherType (after VLAN tags; 0 for an IEEE 802.3 length)
-//   low, high    the two ends in order: low <= high
-//
-//   h    = mum(low XOR k0, high XOR k1)
-//   h    = mum(h XOR kind, 0x9e3779b97f4a7c15)
-//   hash = (h XOR (h >> 32)) mod 2^32
-//
-// The key is 16 bytes: k0 = LE(first 8), k1 = LE(last 8).
-//
-// Ports are those of TCP, UDP and SCTP. No port: every other protocol, a transport header that is not
-// captured, and every fragment, the first one too, so that all fragments of a datagram get one value.
-// (An IPv6 fragment's protocol is the Next Header of its fragment header: the same in each of them.)
-//
-// Why not Toeplitz with the repeating 6D:5A key, the usual way to be symmetric: it computes on
-// source XOR destination, so that pairs of addresses that differ in the same bits all collide.
-// Ordering the two ends keeps every bit of both.
+// docs/hash.md defines it: how it is computed, and of what for each kind of balance. Here are the pieces;
+// packet.h puts them together.
 #pragma once
 
 #include <cstddef>

@@ -164,15 +164,18 @@ void walk_frame(const Frame& frame, const HashKey& key, Walk& walk) {
   Bytes bytes(frame);
   walk_packet(bytes, {0, kTypeEthernet}, walk.outer, walk);
   note_first_fragment(walk.outer, key, walk);
+  uint16_t vlan = walk.last_vlan;  // tags that no packet follows do not count
   for (Next link = walk.outer.inside; link.type != kTypeNone;) {
     Packet packet;
     walk_packet(bytes, link, packet, walk);
     link = packet.inside;
-    if (!packet.found()) continue;  // labels with a pseudowire under them, straight in a tunnel
+    if (!packet.found()) continue;  // labels with a pseudowire under them, straight in a tunnel; or no packet
     note_first_fragment(packet, key, walk);
+    vlan = walk.last_vlan;
     walk.inner = packet;
     walk.tunnel = true;
   }
+  walk.last_vlan = vlan;
 }
 
 }  // namespace ringcap

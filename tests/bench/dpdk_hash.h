@@ -11,7 +11,7 @@ namespace ringcap::bench {
 using PeerHash = void (*)(const std::byte* const* frames, size_t count, uint32_t* hashes);
 
 void dpdk_crc32c(const std::byte* const* frames, size_t count, uint32_t* hashes);
-// Needs GFNI and AVX-512.
+// Needs GFNI and AVX-512 VBMI.
 void dpdk_toeplitz(const std::byte* const* frames, size_t count, uint32_t* hashes);
 bool dpdk_has_toeplitz();
 

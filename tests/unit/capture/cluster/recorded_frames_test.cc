@@ -1,6 +1,11 @@
 // Every encapsulation, from capture files: tests/data/frames.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <random>
 #include <set>
@@ -115,7 +120,6 @@ TEST(RecordedFrames, say_where_their_innermost_headers_are) {
   });
 }
 
-// As flow_hash.py does from the document's words: the other half of "another program computes the same".
 TEST(RecordedFrames, of_a_tunnel_have_their_outer_offsets_too) {
   for_each_frame([](const auto& file, const auto& recorded, const Frame& frame, const FragmentTable&) {
     if (!recorded.tunnel || recorded.outer.family == "mac") return;
@@ -123,6 +127,44 @@ TEST(RecordedFrames, of_a_tunnel_have_their_outer_offsets_too) {
     const uint32_t version = std::to_integer<uint32_t>(recorded.bytes[14]) >> 4;
     EXPECT_EQ(std::to_string(version), recorded.outer.family);
   });
+}
+
+// ---- another program -------------------------------------------------------------------------------------
+
+std::string tuple_text(const Tuple& t) {
+  return fmt::format("{} {} {} {} {} {}", t.family, t.number, t.source, t.source_port, t.target,
+                     t.target_port);
+}
+
+// The lines of flow_hash.py for a frame: its tuples as the files have them, the values as the parser has.
+void write_values(std::ofstream& out, const RecordedFrame& recorded, const Frame& frame,
+                  const FragmentTable& fragments) {
+  const auto line = [&](const char* kind, const std::string& tuple, uint32_t value) {
+    out << fmt::format("efcdab89674523011032547698badcfe {} {} {:08x}\n", kind, tuple, value);
+  };
+  for (const Level level : kLevels) {
+    const bool inner = level == Level::kInner;
+    const std::string tuple = tuple_text(inner ? recorded.inner : recorded.outer);
+    const std::string vlan = fmt::format("mac {} - 0 - 0", inner ? recorded.last_vlan : recorded.first_vlan);
+    for (const Kind kind : kHashed)
+      line(kind_name(kind), kind == Kind::kVlan ? vlan : tuple,
+           cluster::balance_hash(kind, level, frame, kKey, fragments));
+    const auto [source, target] = cluster::ends_hashes(level, frame, kKey, fragments);
+    line("source", tuple, source);
+    line("target", tuple, target);
+  }
+}
+
+TEST(RecordedFrames, have_the_hashes_that_another_program_computes_from_the_document) {
+  const std::string path = testing::TempDir() + fmt::format("/recorded_frames.{}", ::getpid());
+  std::ofstream out(path);
+  for_each_frame([&](const auto&, const auto& recorded, const Frame& frame, const FragmentTable& table) {
+    write_values(out, recorded, frame, table);
+  });
+  out.close();
+  const std::string program = RINGCAP_SOURCE_DIR "/tests/unit/capture/frame/flow_hash.py";
+  EXPECT_EQ(std::system(fmt::format("python3 -B {} {}", program, path).c_str()), 0);
+  std::filesystem::remove(path);
 }
 
 // ---- damaged ---------------------------------------------------------------------------------------------

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""The flow hash as capture/frame/hash.h describes it, written from that description alone.
+"""The flow hash as docs/hash.md describes it, written from that description alone.
 
-flow_hash.py FILE     checks the vectors in FILE: KEY FAMILY PROTOCOL SOURCE SPORT TARGET DPORT HASH
-"""
+flow_hash.py FILE     checks the values in FILE, a line each:
+                      KEY KIND FAMILY NUMBER SOURCE SPORT TARGET DPORT VALUE
+FAMILY is 4, 6 or mac; NUMBER the protocol or EtherType. KIND source and target are the two values of `ends`. Of kind
+vlan only NUMBER counts: the identifier."""
 import ipaddress
 import sys
 
 MASK = 2**64 - 1
+TYPES = {"mac": 0x10000, "4": 0x40000, "6": 0x60000}
+WITH_PORTS = (6, 17, 33, 132, 136)
 
 
 def le(data):
@@ -17,37 +21,54 @@ def mum(a, b):
     return (a * b & MASK) ^ (a * b >> 64)
 
 
-def address_bytes(family, text):
-    return bytes.fromhex(text.replace(":", "")) if family == "mac" else ipaddress.ip_address(text).packed
+def mix(one, other, type_, k0, k1):
+    low, high = sorted((one, other))
+    h = mum(mum(low ^ k0, high ^ k1) ^ type_, 0x9E3779B97F4A7C15)
+    return (h ^ h >> 32) & 0xFFFFFFFF
 
 
-def end(address, port, k0, k1):
-    port = le(port.to_bytes(2, "big"))
-    if len(address) == 16:
+def end(family, text, port, k0, k1):
+    if family == "mac":
+        return le(bytes.fromhex(text.replace(":", "")))
+    address, port = ipaddress.ip_address(text).packed, le(port.to_bytes(2, "big"))
+    if family == "6":
         return mum(le(address[:8]) ^ k0, le(address[8:]) ^ k1) ^ port
     return le(address) + (port << 32)
 
 
-def flow_hash(key, family, number, source, sport, target, dport):
+def value(key, kind, family, number, source, sport, target, dport):
     k0, k1 = le(key[:8]), le(key[8:])
-    low, high = sorted((end(source, sport, k0, k1), end(target, dport, k0, k1)))
-    h = mum(low ^ k0, high ^ k1)
-    h = mum(h ^ ({"mac": 0x10000, "4": 0x40000, "6": 0x60000}[family] + number), 0x9E3779B97F4A7C15)
-    return (h ^ h >> 32) & 0xFFFFFFFF
+    if kind == "vlan":
+        return mix(number, number, 0x20000, k0, k1)
+    if kind in ("source", "target"):
+        one = end(family, source if kind == "source" else target, 0, k0, k1)
+        return mix(one, one, TYPES[family], k0, k1)
+    ip = family != "mac"
+    if kind == "tcp5":
+        kind = "flow5" if ip and number == 6 else "flow2"
+    if kind == "ip5":
+        kind = "flow5" if ip else "flow2"
+    if kind == "flow2" or not ip or number not in WITH_PORTS:
+        sport = dport = 0
+    if kind == "flow5":
+        type_ = TYPES[family] + (number if ip or number >= 0x600 else 0)
+    else:
+        type_ = TYPES[family]
+    return mix(end(family, source, sport, k0, k1), end(family, target, dport, k0, k1), type_, k0, k1)
 
 
 def check(path):
-    wrong = 0
+    wrong = lines = 0
     for line in open(path, encoding="ascii"):
         if line.startswith("#") or not line.strip():
             continue
-        key, family, number, source, sport, target, dport, expected = line.split()
-        got = flow_hash(bytes.fromhex(key), family, int(number, 0), address_bytes(family, source), int(sport),
-                        address_bytes(family, target), int(dport))
+        key, kind, family, number, source, sport, target, dport, expected = line.split()
+        got = value(bytes.fromhex(key), kind, family, int(number, 0), source, int(sport), target, int(dport))
+        lines += 1
         if f"{got:08x}" != expected:
             print(f"{got:08x} is not {expected}: {line.strip()}")
             wrong += 1
-    return wrong
+    return wrong if lines else 1
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ uint32_t hash_of(const FrameBuilder& builder, const HashKey& key = kKey) {
 // ---- known answers -------------------------------------------------------------------------------
 
 struct Vector {
-  std::string key, family, protocol, source, source_port, target, target_port, hash;
+  std::string key, kind, family, protocol, source, source_port, target, target_port, hash;
 };
 
 std::vector<Vector> read_vectors() {
@@ -48,8 +48,8 @@ std::vector<Vector> read_vectors() {
     Vector v;
     std::istringstream words(line);
     if (line.starts_with("#")) continue;
-    words >> v.key >> v.family >> v.protocol >> v.source >> v.source_port >> v.target >> v.target_port >>
-        v.hash;
+    words >> v.key >> v.kind >> v.family >> v.protocol >> v.source >> v.source_port >> v.target >>
+        v.target_port >> v.hash;
     vectors.push_back(v);
   }
   return vectors;
@@ -104,7 +104,7 @@ TEST(FlowHash, frames_have_the_values_of_the_vectors) {
         << v.family << ' ' << v.source << ' ' << v.target;
 }
 
-TEST(FlowHash, another_program_computes_the_same_from_the_description) {
+TEST(FlowHash, another_program_computes_the_same_from_the_document) {
   const std::string command = "python3 -B " + kFolder + "flow_hash.py " + kFolder + "flow_hash_vectors.txt";
   EXPECT_EQ(std::system(command.c_str()), 0);
 }
