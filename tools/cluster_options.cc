@@ -1,10 +1,12 @@
 #include "tools/cluster_options.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <charconv>
 
 #include "capture/base/names.h"
+#include "capture/filter/machine_code.h"
 #include "tools/filter_text.h"
 
 namespace ringcap::tools {
@@ -28,6 +30,7 @@ Result<void> set_filter(const std::string& value, engine::ClusterOptions& option
   if (program->empty()) return {};
   auto valid = filter::validate(*program);
   if (!valid) return std::unexpected(valid.error());
+  filter::compile_or_say(*valid, [](const std::string& text) { spdlog::warn("{}", text); });
   options.filter = std::make_shared<filter::Program>(std::move(*valid));
   return {};
 }

@@ -4,6 +4,7 @@
 #include <csignal>
 
 #include "capture/base/names.h"
+#include "capture/filter/machine_code.h"
 #include "libcap/client/client.h"
 #include "tools/cli.h"
 #include "tools/cluster_options.h"
@@ -69,6 +70,7 @@ Result<MadeEngine> open_engine(const UpWords& words) {
   if (!program->empty()) {
     auto valid = filter::validate(*program);
     if (!valid) return std::unexpected(valid.error());
+    filter::compile_or_say(*valid, [](const std::string& text) { spdlog::warn("{}", text); });
     options->filter = std::make_shared<filter::Program>(std::move(*valid));
   }
   if (!words.hash_key.empty()) {

@@ -1,10 +1,13 @@
 #include "capture/engine/consumers.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
+
+#include "capture/filter/machine_code.h"
 
 namespace ringcap::engine {
 
@@ -67,6 +70,7 @@ Result<void> Consumers::take_filter(const std::vector<filter::Instruction>& inst
   if (!program) return std::unexpected(program.error());
   const bool ours = instructions.size() <= limits_.filter_budget;  // else: evaluate it yourself
   c.filter_place = ours ? layout::FilterPlace::kEngine : layout::FilterPlace::kLibrary;
+  if (ours) filter::compile_or_say(*program, [](const std::string& text) { spdlog::warn("{}", text); });
   if (ours) c.filter = std::make_shared<filter::Program>(std::move(*program));
   return {};
 }

@@ -1,7 +1,7 @@
 // Filters: classic BPF programs, as libpcap's compiler makes them from a filter expression. They arrive
 // from other processes, so a Program exists only after validate(). Lower half: the control thread (and
-// the client library) validates, workers run. A Program never changes once it is made; any number of
-// threads may run one.
+// the client library) validates and compiles, workers run. Once others can see it a Program does not
+// change; any number of threads may run one.
 //
 // The language is libpcap's: the instructions of <pcap/bpf.h>, over the frame as it was on the wire
 // (VLAN tags in the frame). The Linux kernel's additions, loads at negative offsets that read what the
@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,7 +33,13 @@ static_assert(sizeof(Instruction) == 8);
 inline constexpr size_t kMaxInstructions = 4096;
 inline constexpr uint32_t kMemoryWords = 16;
 
-// A validated program. Moves and copies freely; equal programs compare equal.
+class MachineCode;
+
+// What machine code for a program looks like from outside; lengths as run() has them.
+using Entry = uint32_t (*)(const std::byte* frame, uint64_t captured, uint64_t length_on_wire);
+
+// A validated program. Moves and copies freely (copies share the machine code); equal programs compare
+// equal, compiled or not.
 class Program {
  public:
   std::span<const Instruction> instructions() const { return instructions_; }
@@ -41,7 +48,15 @@ class Program {
   // The listing that `tcpdump -d` prints, a line per instruction.
   std::string dump() const;
 
-  bool operator==(const Program&) const = default;
+  // Makes machine code for it, which run() takes from then on: before other threads see the program.
+  // Microseconds to a few milliseconds. kSystem where there can be none, and run() interprets: on other
+  // processors than x86-64, and where the system refuses executable memory. Again: nothing happens.
+  Result<void> compile();
+  // nullptr before compile(), and where it failed.
+  Entry entry() const { return entry_; }
+  const MachineCode* code() const { return code_.get(); }
+
+  bool operator==(const Program& other) const { return instructions_ == other.instructions_; }
 
  private:
   friend Result<Program> validate(std::span<const Instruction>);
@@ -49,6 +64,8 @@ class Program {
       : instructions_(instructions.begin(), instructions.end()) {}
 
   std::vector<Instruction> instructions_;
+  std::shared_ptr<const MachineCode> code_;
+  Entry entry_ = nullptr;  // of code_
 };
 
 // A Program, or Code::kFilter with the index of the first bad instruction and what is wrong with it.
@@ -65,6 +82,15 @@ Result<Program> validate(std::span<const Instruction> instructions);
 // refuse the frame. Memory words are zero at the start.
 //   frame            `captured` readable bytes
 //   length_on_wire   what the program's `len` yields
-uint32_t run(const Program& program, const std::byte* frame, uint32_t length_on_wire, uint32_t captured);
+uint32_t interpret(const Program& program, const std::byte* frame, uint32_t length_on_wire,
+                   uint32_t captured);
+
+// The same, in machine code where the program has been compiled.
+inline uint32_t run(const Program& program, const std::byte* frame, uint32_t length_on_wire,
+                    uint32_t captured) {
+  const Entry entry = program.entry();
+  if (entry != nullptr) return entry(frame, captured, length_on_wire);
+  return interpret(program, frame, length_on_wire, captured);
+}
 
 }  // namespace ringcap::filter

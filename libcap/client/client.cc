@@ -110,6 +110,8 @@ Result<void> Client::greet(const ClientOptions& options, const std::string& clus
   if (attached_.filter == layout::FilterPlace::kLibrary) {
     auto program = filter::validate(options.filter);
     if (!program) return std::unexpected(program.error());
+    // Where that fails it is interpreted, and the same comes out.
+    [[maybe_unused]] const auto compiled = program->compile();
     gather.filter = std::move(*program);
   }
   gather.merge = options.merge && attached_.workers > 1;
@@ -298,6 +300,7 @@ Result<void> Client::set_filter(const std::vector<filter::Instruction>& instruct
   if (!instructions.empty()) {
     auto valid = filter::validate(instructions);
     if (!valid) return std::unexpected(valid.error());
+    [[maybe_unused]] const auto compiled = valid->compile();  // or it is interpreted
     program = std::move(*valid);
   }
   if (auto sent = message::send(socket_.get(), message::encode_set_filter(instructions)); !sent) return sent;

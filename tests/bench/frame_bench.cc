@@ -1,16 +1,11 @@
-// What the worker pays for each frame before the rings: parse and hash, and a filter. Frames are in L1,
-// bursts of 256 with addresses in random order. Peers: libpcap's bpf_filter() on the same programs and
-// frames.
+// What the worker pays for each frame before the rings: parse and hash (filters: filter_bench.cc). Frames are
+// in L1, bursts of 256 with addresses in random order.
 #include <benchmark/benchmark.h>
-#include <pcap/pcap.h>
 
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <string>
-#include <vector>
 
-#include "capture/filter/program.h"
 #include "capture/frame/parse.h"
 
 namespace ringcap {
@@ -93,49 +88,6 @@ BENCHMARK_CAPTURE(parse, ipv4, ipv4_frame);
 BENCHMARK_CAPTURE(parse, ipv6, ipv6_frame);
 BENCHMARK_CAPTURE(parse, vlan_ipv4, vlan_frame);
 BENCHMARK_CAPTURE(parse, arp, arp_frame);
-
-std::vector<filter::Instruction> compile(const char* expression) {
-  pcap_t* dead = pcap_open_dead(DLT_EN10MB, 262144);
-  bpf_program compiled{};
-  std::vector<filter::Instruction> program;
-  if (pcap_compile(dead, &compiled, expression, 1, PCAP_NETMASK_UNKNOWN) == 0) {
-    program.resize(compiled.bf_len);
-    std::memcpy(program.data(), compiled.bf_insns, compiled.bf_len * sizeof(bpf_insn));
-    pcap_freecode(&compiled);
-  }
-  pcap_close(dead);
-  return program;
-}
-
-void filter_ringcap(benchmark::State& state, const char* expression) {
-  const Traffic traffic(ipv4_frame);
-  const auto program = filter::validate(compile(expression));
-  if (!program) return state.SkipWithError(program.error().message().c_str());
-  for (auto _ : state)
-    for (const Frame& frame : traffic.frames)
-      benchmark::DoNotOptimize(filter::run(*program, frame.data, frame.length, frame.captured));
-  count_frames(state);
-}
-
-void filter_libpcap(benchmark::State& state, const char* expression) {
-  const Traffic traffic(ipv4_frame);
-  const std::vector<filter::Instruction> program = compile(expression);
-  const auto* instructions = reinterpret_cast<const bpf_insn*>(program.data());
-  for (auto _ : state)
-    for (const Frame& frame : traffic.frames)
-      benchmark::DoNotOptimize(bpf_filter(instructions, reinterpret_cast<const u_char*>(frame.data),
-                                          frame.length, frame.captured));
-  count_frames(state);
-}
-
-#define RINGCAP_FILTER_PAIR(name, expression)          \
-  BENCHMARK_CAPTURE(filter_ringcap, name, expression); \
-  BENCHMARK_CAPTURE(filter_libpcap, name, expression)
-
-RINGCAP_FILTER_PAIR(ip, "ip");
-RINGCAP_FILTER_PAIR(tcp_port_80, "tcp port 80");
-RINGCAP_FILTER_PAIR(host_and_port, "host 10.0.0.7 and tcp port 80");
-RINGCAP_FILTER_PAIR(net_and_syn, "net 10.0.0.0/8 and tcp[tcpflags] & tcp-syn != 0");
 
 }  // namespace
 }  // namespace ringcap

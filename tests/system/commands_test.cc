@@ -22,7 +22,7 @@ TEST(Commands, one_that_is_not_there_lists_those_that_are) {
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(outcome.out, "");
   EXPECT_NE(outcome.err.find("no such command: 'captrue'"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.err.find("up down capture stat balance devices bind unbind doctor version"),
+  EXPECT_NE(outcome.err.find("up down capture stat balance devices bind unbind doctor filter version"),
             std::string::npos)
       << outcome.err;
 }
@@ -104,6 +104,7 @@ const Page kPages[] = {
     {"ringcap-capture.1", {"capture"}}, {"ringcap-stat.1", {"stat"}},
     {"ringcap-devices.1", {"devices"}}, {"ringcap-bind.1", {"bind", "unbind"}},
     {"ringcap-doctor.1", {"doctor"}},   {"ringcap-balance.1", {"balance"}},
+    {"ringcap-filter.1", {"filter"}},
 };
 const std::set<std::string> kCommon = {"--help", "--config", "--log-level", "-h"};
 
@@ -195,6 +196,7 @@ TEST(Completion, knows_commands_options_values_and_interfaces) {
   EXPECT_EQ(complete("ringcap bind --k"), "--keep\n");
   EXPECT_EQ(complete("ringcap devices --log-level w"), "warning\n");
   EXPECT_EQ(complete("ringcap balance --kind flow"), "flow5 flow4 flow2\n");
+  EXPECT_EQ(complete("ringcap filter --dump "), "bpf asm\n");
   EXPECT_EQ(complete("ringcap capture lo"), "lo\n");
   EXPECT_EQ(complete("ringcap up packet:l"), "lo\n");  // Bash parts words at colons: only the rest is given
 }

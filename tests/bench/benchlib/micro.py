@@ -1,7 +1,8 @@
 """The Google Benchmark programs (tests/bench/*_bench.cc): single functions, beside the same of a peer.
 
 A program's benchmarks say how many things they did a second in a counter `frames`, `items_per_second` or
-`bytes_per_second`. A benchmark with "libpcap" in its name is the peer of the one with "ringcap" there.
+`bytes_per_second`. A benchmark with "libpcap" in its name, or another of PEERS, is a peer of the one with
+"ringcap" there.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ PEERS = ("libpcap", "dpdk", "kernel")
 
 @dataclasses.dataclass
 class Functions:
-    """The table of one program: rows of (name, rate a second, unit, ns each, ratio to its peer or None)."""
+    """The table of one program: rows of (name, rate a second, unit, {peer: ratio to it})."""
 
     title: str
     rows: list
@@ -24,7 +25,7 @@ class Functions:
     def markdown(self):
         head = ["| | rate | each | ringcap : peer |", "| --- | ---: | ---: | ---: |"]
         rows = [f"| {name} | {rate / 1e6:.4g} M {unit}/s | {1e9 / rate:.3g} ns | "
-                f"{f'{ratio:.2f}' if ratio else '-'} |" for name, rate, unit, ratio in self.rows]
+                f"{_text_of(ratios)} |" for name, rate, unit, ratios in self.rows]
         return "\n".join([f"### {self.title}", "", *head, *rows]) + "\n"
 
 
@@ -48,7 +49,7 @@ def _program(context, path):
         if entry.get("aggregate_name", "median") == "median" and not entry.get("error_occurred"):
             rates[entry["run_name"]] = _rate(entry)
     return Functions(f"Functions of `{path.name}`, in cache, one core",
-                     [(name, *rates[name], _ratio(rates, name)) for name in rates])
+                     [(name, *rates[name], _ratios(rates, name)) for name in rates])
 
 
 def _rate(entry):
@@ -58,10 +59,18 @@ def _rate(entry):
     return 1e9 / entry["real_time"], "calls"  # Google Benchmark's unit is ns unless a program asks for another
 
 
-def _ratio(rates, name):
+def _ratios(rates, name):
+    """By peer; a peer may have no argument of ours."""
+    ratios = {}
     for peer in PEERS:
         other = name.replace("ringcap", peer)
-        for found in (other, other.partition("/")[0]):  # a peer may have no argument of ours
-            if other != name and found in rates:
-                return rates[name][0] / rates[found][0]
-    return None
+        for found in (other, other.partition("/")[0]):
+            if other != name and found in rates and peer not in ratios:
+                ratios[peer] = rates[name][0] / rates[found][0]
+    return ratios
+
+
+def _text_of(ratios):
+    if len(ratios) == 1:
+        return f"{next(iter(ratios.values())):.2f}"
+    return ", ".join(f"{ratio:.2f} ({peer})" for peer, ratio in ratios.items()) or "-"

@@ -20,21 +20,36 @@ namespace ringcap::test {
 using filter::Instruction;
 using Bytes = std::vector<std::byte>;
 
-inline std::vector<std::string> expressions() {
-  std::ifstream file(RINGCAP_TEST_DATA "/filters/expressions.txt");
+inline std::vector<std::string> lines_of(const std::string& name) {
+  std::ifstream file(RINGCAP_TEST_DATA "/filters/" + name);
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);)
     if (!line.empty() && line[0] != '#') lines.push_back(line);
   return lines;
 }
 
+// For Ethernet.
+inline std::vector<std::string> expressions() { return lines_of("expressions.txt"); }
+
+struct OtherExpression {
+  int link_type;  // as libpcap's functions have it (DLT_)
+  std::string text;
+};
+inline std::vector<OtherExpression> other_link_types() {
+  std::vector<OtherExpression> all;
+  for (const std::string& line : lines_of("link_types.txt"))
+    all.push_back({std::stoi(line), line.substr(line.find(' ') + 1)});
+  return all;
+}
+
 inline const bpf_insn* as_bpf(std::span<const Instruction> program) {
   return reinterpret_cast<const bpf_insn*>(program.data());
 }
 
-// By libpcap, for Ethernet. Fails the test if the expression is not valid.
-inline std::vector<Instruction> compile(const std::string& expression, bool optimize = true) {
-  pcap_t* handle = pcap_open_dead(DLT_EN10MB, 262144);
+// By libpcap. Fails the test if the expression is not valid.
+inline std::vector<Instruction> compile(const std::string& expression, bool optimize = true,
+                                        int link_type = DLT_EN10MB) {
+  pcap_t* handle = pcap_open_dead(link_type, 262144);
   bpf_program compiled{};
   std::vector<Instruction> program;
   if (pcap_compile(handle, &compiled, expression.c_str(), optimize, PCAP_NETMASK_UNKNOWN) != 0) {
@@ -114,6 +129,56 @@ inline std::vector<Instruction> random_program(std::mt19937& random, size_t coun
     if (operand == filter::Operand::kAbsolute) instruction.k %= 128;
     if (BPF_CLASS(instruction.code) == BPF_ALU && random() % 2) instruction.k = instruction.k % 31 + 1;
   }
+  return program;
+}
+
+// One of the instructions that libpcap's compiler makes for addresses, ports and flags.
+inline Instruction random_decision(std::mt19937& random) {
+  const auto pick = [&](std::initializer_list<uint32_t> of) { return *(of.begin() + random() % of.size()); };
+  const uint32_t offset = pick({0, 6, 12, 14, 16, 20, 23, 26, 30, 34, 36, 38, 40, 54, 58, 61, 120});
+  switch (random() % 8) {
+    case 0:
+      return {BPF_LD | BPF_W | BPF_ABS, 0, 0, offset};
+    case 1:
+      return {BPF_LD | BPF_H | BPF_ABS, 0, 0, offset};
+    case 2:
+      return {BPF_LD | BPF_B | BPF_ABS, 0, 0, offset};
+    case 3:
+      return {BPF_LDX | BPF_B | BPF_MSH, 0, 0, offset};
+    case 4:
+      return {static_cast<uint16_t>(BPF_LD | BPF_IND | pick({BPF_W, BPF_H, BPF_B})), 0, 0, offset};
+    case 5:
+      return {BPF_ALU | BPF_AND | BPF_K, 0, 0, pick({0xf0, 0xff, 0xfff, 0x1fff, 0xff000000, 0xffff0000})};
+    case 6:
+      return {static_cast<uint16_t>(random() % 2 ? BPF_MISC | BPF_TAX : BPF_MISC | BPF_TXA), 0, 0, 0};
+    default:
+      return {static_cast<uint16_t>(BPF_ALU | pick({BPF_ADD, BPF_SUB, BPF_RSH, BPF_LSH}) | BPF_K), 0, 0,
+              pick({1, 2, 4, 14})};
+  }
+}
+
+// A valid program of `count` instructions: such ones, and comparisons that jump anywhere forward, many of
+// them to the same place, as those of or-ed primitives do.
+inline std::vector<Instruction> random_decisions(std::mt19937& random, size_t count) {
+  const uint32_t constants[] = {0,          1,          6,      17,         80,         0x0800,
+                                0x86dd,     0x8100,     0x0806, 0x0a000001, 0x0a000000, 0xc0a80002,
+                                0x20010db8, 0x12345678, 2,      60};
+  std::vector<Instruction> program(count);
+  uint8_t common = 0;  // distance from the program's end
+  for (size_t i = 0; i + 2 < count; ++i) {
+    program[i] = random_decision(random);
+    if (random() % 2) continue;
+    if (random() % 8 == 0) common = static_cast<uint8_t>(random() % 6);
+    const size_t left = count - 2 - i;  // instructions behind the next
+    const auto far = static_cast<uint8_t>(left - std::min<size_t>(left, common));
+    const auto near = static_cast<uint8_t>(random() % 4 ? 0 : random() % (left + 1));
+    const uint16_t op = random() % 4 ? BPF_JEQ : random() % 3 ? BPF_JSET : random() % 2 ? BPF_JGT : BPF_JGE;
+    program[i] = {static_cast<uint16_t>(BPF_JMP | op | (random() % 16 ? BPF_K : BPF_X)), far, near,
+                  constants[random() % std::size(constants)]};
+    if (random() % 8 == 0) std::swap(program[i].jt, program[i].jf);
+  }
+  program[count - 2] = {static_cast<uint16_t>(random() % 4 ? BPF_RET | BPF_K : BPF_RET | BPF_A), 0, 0, 65535};
+  program[count - 1] = {BPF_RET | BPF_K, 0, 0, static_cast<uint32_t>(random() % 2)};
   return program;
 }
 
