@@ -137,13 +137,9 @@ PortLosses port_losses(const layout::Header& header) {
   const auto ledger = ledger::read(header);
   PortLosses losses;
   for (const auto& worker : ledger.workers) losses.no_buffer += worker.no_buffer;
-  for (const auto& port : ledger.ports)
-    for (const auto& queue : port.queues) {
-      if (queue.missed == layout::kNotCounted)
-        losses.missed_known = false;
-      else
-        losses.missed += queue.missed;
-    }
+  const uint64_t missed = ledger::missed(header);
+  losses.missed_known = missed != layout::kNotCounted;
+  if (losses.missed_known) losses.missed = missed;
   return losses;
 }
 

@@ -68,9 +68,20 @@ ordered_json port_json(const ledger::Port& p) {
                       {"taken", q.taken},
                       {"at_rest", q.at_rest},
                       {"ended", q.ended}});
-  return {{"port", p.address},    {"driver", p.driver},
-          {"present", p.present}, {"link", {{"up", p.up}, {"mbps", p.mbps}}},
-          {"mtu", p.mtu},         {"queues", queues}};
+  ordered_json statistics = ordered_json::object();
+  for (const auto& [name, value] : p.statistics) statistics[name] = value;
+  return {{"port", p.address},
+          {"driver", p.driver},
+          {"present", p.present},
+          {"link", {{"up", p.up}, {"mbps", p.mbps}}},
+          {"mtu", p.mtu},
+          {"received", counter(p.received)},
+          {"missed", counter(p.missed)},
+          {"bad", counter(p.bad)},
+          {"taken", p.taken},
+          {"at_rest", p.at_rest},
+          {"queues", queues},
+          {"statistics", statistics}};
 }
 
 ordered_json worker_json(const ledger::Worker& w, size_t number) {
@@ -264,6 +275,9 @@ void print_table(const ledger::Ledger& l, const ledger::Check& check) {
             q.ended     ? "  (ended)"
             : q.at_rest ? ""
                         : "  (in motion)");
+    if (p.queues.size() > 1 && p.received != layout::kNotCounted)
+      print("  together  received {} = taken {} + missed {} + bad {}{}\n", p.received, p.taken,
+            count_text(p.missed), count_text(p.bad), p.at_rest ? "" : "  (in motion)");
   }
   for (size_t i = 0; i < l.workers.size(); ++i) {
     const auto& w = l.workers[i];

@@ -57,8 +57,8 @@ Control::Control(ControlSetup setup)
     : setup_(std::move(setup)),
       consumers_(*setup_.state, setup_.limits, setup_.name),
       tick_ns_(kTickNs),
-      last_taken_(setup_.queues.size(), ~uint64_t{0}),
-      last_received_(setup_.queues.size(), ~uint64_t{0}),
+      last_queues_(setup_.queues.size()),
+      last_ports_(setup_.ports.size()),
       links_(setup_.ports.size()) {}
 
 Result<std::unique_ptr<Control>> Control::create(ControlSetup setup) {
@@ -419,6 +419,8 @@ void Control::start_sources_when_ready() {
       start_result_ = context("cannot start " + port->address(), started.error());
       return request_stop();
     }
+    if (const std::string remark = port->remark(); !remark.empty())
+      spdlog::info("{}: {}", port->address(), remark);
   }
   refresh_ports();
 }
@@ -436,19 +438,47 @@ void Control::tick() {
   for (const uint64_t number : late) close_connection(number);
 }
 
+bool Control::at_rest(LastReading& last, uint64_t taken, uint64_t received) {
+  const bool same = taken == last.taken && received == last.received;
+  last = {taken, received};
+  return same;
+}
+
+// What the device says of all queues together, and what it counts besides.
+void Control::refresh_counters(uint32_t i) {
+  const QueueCounters counters = setup_.ports[i]->counters();
+  uint64_t taken = 0;
+  for (uint32_t s = 0; s < setup_.queues.size(); ++s) {
+    const auto& source = setup_.state->source(s);
+    if (source.port == i) taken += source.taken.load(std::memory_order_relaxed);
+  }
+  const bool rests = at_rest(last_ports_[i], taken, counters.received);
+  auto& entry = setup_.state->port(i);
+  {
+    const layout::SequenceWrite writing(entry.sequence);
+    entry.received.store(counters.received, std::memory_order_relaxed);
+    entry.missed.store(counters.missed, std::memory_order_relaxed);
+    entry.bad.store(counters.bad, std::memory_order_relaxed);
+    entry.at_rest.store(rests ? taken + 1 : 0, std::memory_order_relaxed);
+  }
+  uint32_t place = 0;
+  for (uint32_t before = 0; before < i; ++before)
+    place += static_cast<uint32_t>(setup_.ports[before]->statistics().size());
+  for (const Statistic& statistic : setup_.ports[i]->statistics())
+    setup_.state->statistic(place++).value.store(statistic.value, std::memory_order_relaxed);
+}
+
 void Control::refresh_queue(uint32_t i) {
   auto& source = setup_.state->source(i);
   const QueueCounters counters = setup_.queues[i]->counters();
   const uint64_t taken = source.taken.load(std::memory_order_relaxed);
-  const bool at_rest = taken == last_taken_[i] && counters.received == last_received_[i];
-  last_taken_[i] = taken;
-  last_received_[i] = counters.received;
+  const bool rests = at_rest(last_queues_[i], taken, counters.received);
   const layout::SequenceWrite writing(source.sequence);
   source.received.store(counters.received, std::memory_order_relaxed);
   source.missed.store(counters.missed, std::memory_order_relaxed);
   source.bad.store(counters.bad, std::memory_order_relaxed);
   source.ended.store(setup_.queues[i]->ended() ? 1 : 0, std::memory_order_relaxed);
-  source.at_rest.store(at_rest ? taken + 1 : 0, std::memory_order_relaxed);
+  source.at_rest.store(rests ? taken + 1 : 0, std::memory_order_relaxed);
 }
 
 void Control::refresh_link(uint32_t i) {
@@ -456,9 +486,8 @@ void Control::refresh_link(uint32_t i) {
   port.handle_event();
   const Link link = port.link();
   auto& entry = setup_.state->port(i);
-  const bool first = entry.sequence.load(std::memory_order_relaxed) == 0;
-  if (!first && link.up == links_[i].up && link.present == links_[i].present && link.mbps == links_[i].mbps)
-    return;
+  const std::optional<Link>& last = links_[i];
+  if (last && link.up == last->up && link.present == last->present && link.mbps == last->mbps) return;
   if (!link.present)
     spdlog::error("{} is gone; what it received stays readable", port.address());
   else
@@ -472,6 +501,7 @@ void Control::refresh_link(uint32_t i) {
 }
 
 void Control::refresh_ports() {
+  for (uint32_t i = 0; i < setup_.ports.size(); ++i) refresh_counters(i);
   for (uint32_t i = 0; i < setup_.queues.size(); ++i) refresh_queue(i);
   for (uint32_t i = 0; i < setup_.ports.size(); ++i) refresh_link(i);
 }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -96,6 +97,7 @@ class Control {
   void start_sources_when_ready();
   void refresh_ports();
   void refresh_queue(uint32_t source);
+  void refresh_counters(uint32_t port);
   void refresh_link(uint32_t port);
   void log_losses(bool all);
   void sources_ended();
@@ -117,8 +119,13 @@ class Control {
   uint64_t attached_ever_ = 0;
   uint64_t silent_ = 0;  // connections without a hello
   std::atomic<bool> stop_{false};
-  std::vector<uint64_t> last_taken_, last_received_;
-  std::vector<Link> links_;
+  struct LastReading {
+    uint64_t taken = ~uint64_t{0}, received = ~uint64_t{0};
+  };
+  // True, and noted, if nothing was taken or received since the last time.
+  static bool at_rest(LastReading& last, uint64_t taken, uint64_t received);
+  std::vector<LastReading> last_queues_, last_ports_;
+  std::vector<std::optional<Link>> links_;  // as of the last reading
 };
 
 }  // namespace ringcap::engine

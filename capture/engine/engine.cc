@@ -130,9 +130,16 @@ Result<void> Engine::make_state() {
                    .lags_ns = {},
                    .arena = &arena_,
                    .hash_key = hash_key_};
-  for (const auto& port : ports_)
-    shape.ports.push_back({port->address(), port->driver(), port->mtu(),
-                           static_cast<uint32_t>(port->receive_queues().size()), port->link_type()});
+  for (const auto& port : ports_) {
+    shape.ports.push_back({.address = port->address(),
+                           .driver = port->driver(),
+                           .mtu = port->mtu(),
+                           .queues = static_cast<uint32_t>(port->receive_queues().size()),
+                           .link_type = port->link_type(),
+                           .statistics = {}});
+    for (const Statistic& statistic : port->statistics())
+      shape.ports.back().statistics.push_back(statistic.name);
+  }
   for (const auto* queue : queues_) shape.lags_ns.push_back(queue->lag_ns());
   auto state = State::create(shape);
   if (!state) return std::unexpected(state.error());

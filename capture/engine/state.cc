@@ -25,7 +25,7 @@ class Placer {
 };
 
 struct Tables {
-  layout::Table ports, sources, workers, takers, consumers, regions, clusters, cluster_blocks;
+  layout::Table ports, sources, workers, takers, consumers, regions, clusters, cluster_blocks, statistics;
   uint64_t bytes = 0;
 };
 
@@ -42,6 +42,9 @@ Tables place_tables(const StateShape& shape) {
   t.ports = placer.place(sizeof(layout::PortEntry), shape.ports.size());
   t.sources = placer.place(sizeof(layout::SourceEntry), shape.sources.size());
   t.regions = placer.place(sizeof(layout::RegionEntry), shape.regions.size());
+  size_t statistics = 0;
+  for (const StatePort& port : shape.ports) statistics += port.statistics.size();
+  t.statistics = placer.place(sizeof(layout::StatisticEntry), statistics);
   t.consumers = placer.place(sizeof(layout::ConsumerEntry), layout::kMaxConsumers);
   t.clusters = placer.place(sizeof(layout::ClusterEntry), layout::kMaxClusters);
   t.workers = placer.place(worker_bytes, shape.regions.size());
@@ -72,6 +75,28 @@ void fill_header(layout::Header& h, const StateShape& shape, const Tables& t) {
   h.cluster_blocks = t.cluster_blocks;
   h.hash_key[0] = shape.hash_key.k0;
   h.hash_key[1] = shape.hash_key.k1;
+  h.statistics = t.statistics;
+}
+
+void fill_port(layout::PortEntry& port, const StatePort& shape) {
+  port.mtu = shape.mtu;
+  port.queues = shape.queues;
+  port.link_type = shape.link_type;
+  put_name(port.address, sizeof port.address, shape.address);
+  put_name(port.driver, sizeof port.driver, shape.driver);
+  for (auto* counter : {&port.received, &port.missed, &port.bad})
+    counter->store(layout::kNotCounted, std::memory_order_relaxed);
+}
+
+void fill_statistics(State& state, const std::vector<StatePort>& ports) {
+  uint32_t next = 0;
+  for (uint32_t i = 0; i < ports.size(); ++i) {
+    for (const std::string& name : ports[i].statistics) {
+      layout::StatisticEntry& entry = state.statistic(next++);
+      entry.port = i;
+      put_name(entry.name, sizeof entry.name, name);
+    }
+  }
 }
 
 }  // namespace
@@ -94,14 +119,8 @@ Result<State> State::create(const StateShape& shape) {
   if (!memory) return std::unexpected(memory.error());
   state.memory_ = std::move(*memory);
   fill_header(state.header(), shape, tables);
-  for (uint32_t i = 0; i < shape.ports.size(); ++i) {
-    auto& port = state.port(i);
-    port.mtu = shape.ports[i].mtu;
-    port.queues = shape.ports[i].queues;
-    port.link_type = shape.ports[i].link_type;
-    put_name(port.address, sizeof port.address, shape.ports[i].address);
-    put_name(port.driver, sizeof port.driver, shape.ports[i].driver);
-  }
+  for (uint32_t i = 0; i < shape.ports.size(); ++i) fill_port(state.port(i), shape.ports[i]);
+  fill_statistics(state, shape.ports);
   for (uint32_t i = 0; i < shape.sources.size(); ++i) {
     auto& source = state.source(i);
     source.port = shape.sources[i].port;

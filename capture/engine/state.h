@@ -17,6 +17,7 @@ namespace ringcap::engine {
 struct StatePort {
   std::string address, driver;
   uint32_t mtu = 0, queues = 0, link_type = 0;
+  std::vector<std::string> statistics = {};  // their names
 };
 struct StateSource {
   uint32_t port = 0, queue = 0, worker = 0;
@@ -53,6 +54,10 @@ class State {
   }
   layout::ClusterEntry& cluster(uint32_t i) {
     return layout::entry<layout::ClusterEntry>(header(), header().clusters, i);
+  }
+  // Statistic `i` of the table: those of the first port, then those of the second, and so on.
+  layout::StatisticEntry& statistic(uint32_t i) {
+    return layout::entry<layout::StatisticEntry>(header(), header().statistics, i);
   }
   layout::ConsumerEntry& consumer(uint32_t i) {
     return layout::entry<layout::ConsumerEntry>(header(), header().consumers, i);

@@ -167,6 +167,7 @@ struct alignas(kLineBytes) Header {
   Table clusters;
   Table cluster_blocks;  // ClusterBlock within a WorkerBlock: offset is relative to the worker's entry
   uint64_t hash_key[2];  // of the flow hash (docs/hash.md)
+  Table statistics;
   // Written by the control thread while the engine runs.
   alignas(kLineBytes) std::atomic<uint32_t> state;  // EngineState
   std::atomic<uint32_t> departed;                   // consumers that left
@@ -190,6 +191,19 @@ struct alignas(kLineBytes) PortEntry {
   uint32_t link_type;  // LINKTYPE_ value (https://www.tcpdump.org/linktypes.html)
   char address[96];    // "vfio:0000:03:00.0", cut where longer
   char driver[kNameBytes];
+  // Of all its queues together, where the device cannot say it of each; as in SourceEntry.
+  std::atomic<uint64_t> received;
+  std::atomic<uint64_t> missed;
+  std::atomic<uint64_t> bad;
+  std::atomic<uint64_t> at_rest;  // of the sum of its queues' `taken`
+};
+
+// One of the numbers that a port's device keeps. The value is written by the control thread.
+struct alignas(kLineBytes) StatisticEntry {
+  char name[kNameBytes];  // as `ethtool -S` has it
+  uint32_t port;
+  uint32_t reserved;
+  std::atomic<uint64_t> value;
 };
 
 // One receive queue. received, missed, bad: written by the control thread; taken: by the worker.

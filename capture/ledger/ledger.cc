@@ -161,10 +161,22 @@ Port read_port(const layout::Header& header, uint32_t index) {
             .mbps = p.link_mbps.load(std::memory_order_relaxed),
             .up = p.link_up.load(std::memory_order_relaxed) != 0,
             .present = p.present.load(std::memory_order_relaxed) != 0,
-            .queues = {}};
+            .queues = {},
+            .statistics = {}};
   for (uint32_t i = 0; i < header.sources.count; ++i) {
     const auto& source = entry<layout::SourceEntry>(header, header.sources, i);
     if (source.port == index) port.queues.push_back(read_queue(source));
+  }
+  for (const Queue& queue : port.queues) port.taken += queue.taken;
+  layout::read_sequenced(p.sequence, [&] {
+    port.received = get(p.received);
+    port.missed = get(p.missed);
+    port.bad = get(p.bad);
+    port.at_rest = get(p.at_rest) == port.taken + 1;
+  });
+  for (uint32_t i = 0; i < header.statistics.count; ++i) {
+    const auto& statistic = entry<layout::StatisticEntry>(header, header.statistics, i);
+    if (statistic.port == index) port.statistics.emplace_back(text(statistic.name), get(statistic.value));
   }
   return port;
 }
@@ -241,12 +253,23 @@ void check_worker(Sums& sums, const Worker& w, uint32_t index) {
     check_cluster(sums, w.clusters[number], fmt::format("{}, cluster {}", where, number));
 }
 
-void check_queue(Sums& sums, const Queue& q, const std::string& port) {
+// Of a queue, or of a port; false if the device does not count all of it.
+template <typename Counted>
+bool check_received(Sums& sums, const Counted& c, const std::string& where) {
   const auto known = [](uint64_t counter) { return counter != layout::kNotCounted; };
-  if (!known(q.received) || !known(q.missed) || !known(q.bad)) return sums.cannot_be_told();
-  if (!q.at_rest) return;
-  sums.expect("received = taken + missed + bad", fmt::format("{} queue {}", port, q.queue), q.received,
-              q.taken + q.missed + q.bad);
+  if (!known(c.received) || !known(c.missed) || !known(c.bad)) return false;
+  if (c.at_rest)
+    sums.expect("received = taken + missed + bad", where, c.received, c.taken + c.missed + c.bad);
+  return true;
+}
+
+// What queues cannot say, the port may say of all of them together.
+void check_port(Sums& sums, const Port& port) {
+  bool told = true;
+  for (const Queue& queue : port.queues)
+    told &= check_received(sums, queue, fmt::format("{} queue {}", port.address, queue.queue));
+  const bool together = check_received(sums, port, port.address);
+  if (!told && !together) sums.cannot_be_told();
 }
 
 }  // namespace
@@ -352,6 +375,7 @@ Result<const layout::Header*> check_state(std::span<const std::byte> state) {
       !inside(header->workers, bytes, sizeof(layout::WorkerEntry)) ||
       !inside(header->consumers, bytes, sizeof(layout::ConsumerEntry)) ||
       !inside(header->regions, bytes, sizeof(layout::RegionEntry)) ||
+      !inside(header->statistics, bytes, sizeof(layout::StatisticEntry)) ||
       header->takers.stride < sizeof(layout::TakerBlock) || takers_end > header->workers.stride ||
       header->takers.count != header->consumers.count + 1 ||
       !inside(header->clusters, bytes, sizeof(layout::ClusterEntry)) ||
@@ -388,6 +412,27 @@ Taker read_taker(const layout::Header& header, uint32_t slot) {
     Taker one;
     layout::read_sequenced(from.sequence, [&] { one = copy_taker(layout::taker_block(header, from, slot)); });
     total.add(one);
+  }
+  return total;
+}
+
+uint64_t missed(const layout::Header& header) {
+  const auto of_queues = [&](uint32_t port) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < header.sources.count && sum != layout::kNotCounted; ++i) {
+      const auto& source = entry<layout::SourceEntry>(header, header.sources, i);
+      if (source.port != port) continue;
+      const uint64_t missed = get(source.missed);
+      sum = missed == layout::kNotCounted ? missed : sum + missed;
+    }
+    return sum;
+  };
+  uint64_t total = 0;
+  for (uint32_t port = 0; port < header.ports.count; ++port) {
+    const uint64_t together = get(entry<layout::PortEntry>(header, header.ports, port).missed);
+    const uint64_t missed = together != layout::kNotCounted ? together : of_queues(port);
+    if (missed == layout::kNotCounted) return missed;
+    total += missed;
   }
   return total;
 }
@@ -437,8 +482,7 @@ Ledger read(const layout::Header& header) {
 Check check(const Ledger& ledger) {
   Sums sums;
   for (uint32_t i = 0; i < ledger.workers.size(); ++i) check_worker(sums, ledger.workers[i], i);
-  for (const auto& port : ledger.ports)
-    for (const auto& queue : port.queues) check_queue(sums, queue, port.address);
+  for (const auto& port : ledger.ports) check_port(sums, port);
   return sums.result();
 }
 

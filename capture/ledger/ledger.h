@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "capture/base/error.h"
@@ -29,7 +30,12 @@ struct Port {
   std::string address, driver;
   uint32_t mtu = 0, link_type = 0, mbps = 0;
   bool up = false, present = false;
+  // Of all queues together; layout::kNotCounted where the queues say it, or nobody can.
+  uint64_t received = layout::kNotCounted, missed = layout::kNotCounted, bad = layout::kNotCounted;
+  uint64_t taken = 0;
+  bool at_rest = false;
   std::vector<Queue> queues;
+  std::vector<std::pair<std::string, uint64_t>> statistics;  // what the device counts, by name
 };
 
 struct Taker {
@@ -143,6 +149,9 @@ void read_worker(const layout::Header& header, uint32_t index, Worker& worker);
 // One consumer's counters over all workers; safe in a signal handler.
 Taker read_taker(const layout::Header& header, uint32_t slot);
 Ledger read(const layout::Header& header);
+// Frames that the ports' devices had no room for; layout::kNotCounted if one of them cannot say. Safe in a
+// signal handler.
+uint64_t missed(const layout::Header& header);
 Check check(const Ledger& ledger);
 
 }  // namespace ringcap::ledger

@@ -1,7 +1,7 @@
 // What a port is to the engine: the interface that drivers implement.
 //
 // Who calls what:
-//   control thread   Port::start, stop, link, counters, ReceiveQueue::counters
+//   control thread   Port::start, stop, link, counters, statistics, ReceiveQueue::counters
 //   the worker       everything else of the ReceiveQueues that it owns: one thread per queue
 //   a forwarder      everything of a TransmitQueue: one thread per queue
 // Nothing here may block, but Port::start and Port::stop (at most a few seconds).
@@ -94,11 +94,17 @@ struct Burst {
   uint32_t cut = 0;        // of `frames`, those that were longer than a buffer (kTruncated)
 };
 
-// What the device says of one queue; layout::kNotCounted where it cannot say.
+// What the device says of one queue, or of all queues of a port; layout::kNotCounted where it cannot say.
 struct QueueCounters {
   uint64_t received = layout::kNotCounted;  // frames that reached the device for this queue
   uint64_t missed = layout::kNotCounted;
   uint64_t bad = layout::kNotCounted;
+};
+
+// One of the numbers that a device keeps, 64 bits wide, since the port was started first.
+struct Statistic {
+  const char* name = "";  // as `ethtool -S` has it
+  uint64_t value = 0;
 };
 
 class ReceiveQueue {
@@ -199,6 +205,13 @@ class Port {
   virtual void stop() = 0;
 
   virtual Link link() { return {.up = true, .present = true, .mbps = 0}; }
+  // What the device counts for all its queues together: of use where it has several, and cannot say it of
+  // each.
+  virtual QueueCounters counters() { return {}; }
+  // As of the last counters(); how many there are, and their names, never change.
+  virtual std::span<const Statistic> statistics() const { return {}; }
+  // What an operator should know about the port as it is now set up, in a sentence; empty: nothing.
+  virtual std::string remark() const { return {}; }
   // A descriptor that turns readable when something happened to the port (link, removal, error), or -1;
   // the control thread then calls handle_event() and reads link() anew.
   virtual int event_fd() const { return -1; }

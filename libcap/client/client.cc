@@ -380,16 +380,7 @@ Stats Client::stats() const {
               .released = less(t.released, here),
               .in_ring = t.in_ring,
               .late = own.late.load(std::memory_order_relaxed),
-              .missed = 0};
-  for (uint32_t i = 0; i < header().sources.count; ++i) {
-    const uint64_t missed = layout::entry<layout::SourceEntry>(header(), header().sources, i)
-                                .missed.load(std::memory_order_relaxed);
-    if (missed == layout::kNotCounted) {
-      stats.missed = layout::kNotCounted;
-      break;
-    }
-    stats.missed += missed;
-  }
+              .missed = ledger::missed(header())};
   return stats;
 }
 

@@ -4,8 +4,8 @@
 #include <set>
 
 #include "capture/base/mapping.h"
-#include "driver/e1000/descriptors.h"
 #include "driver/e1000/registers.h"
+#include "driver/intel/descriptors.h"
 #include "tests/nic/model.h"
 #include "tests/nic/nic_test.h"
 
@@ -103,13 +103,13 @@ TEST_F(E1000eFault, done_bit_that_comes_back_in_a_slot_that_was_given_back_gives
   run();
   for (uint32_t i = 0; i < 300; ++i) {
     const Bytes frame = make_frame(i, 60 + i % 100);
-    const uint32_t slot = chip_->registers[reg::RDH];
+    const uint32_t slot = chip_->receive_register(0, reg::RDH);
     ASSERT_TRUE(chip_->deliver(frame));
     frames_.clear();
     ASSERT_EQ(take().frames, 1u) << i;
     EXPECT_EQ(frames_[0], frame);
     // What QEMU does: the status is stored a second time, after the driver gave the slot back.
-    auto* ring = reinterpret_cast<e1000::ReceiveDescriptor*>(chip_->windows[0].data);
+    auto* ring = reinterpret_cast<intel::Descriptor*>(chip_->windows[0].data);
     ring[slot].word |= 3;
     const Burst again = take();
     ASSERT_EQ(again.frames + again.broken + again.no_buffer, 0u) << i;
@@ -324,7 +324,7 @@ TEST_F(E1000eFault, device_that_does_not_answer_is_not_opened) {
 }
 
 TEST_F(E1000eFault, options_that_the_chip_cannot_do_are_refused_by_name) {
-  const std::pair<pci::NicOptions, const char*> cases[] = {{{.queues = 2}, "queues=2"},
+  const std::pair<pci::NicOptions, const char*> cases[] = {{{.queues = 3}, "queues=3"},
                                                            {{.mtu = 9300}, "mtu=9300"},
                                                            {{.mtu = 60}, "mtu=60"},
                                                            {{.descriptors = 32}, "descriptors=32"},

@@ -1,81 +1,12 @@
 // The e1000e driver against QEMU's 82574L.
-#include <poll.h>
-
-#include "tests/nic/nic_test.h"
-#include "tests/nic/qtest.h"
+#include "tests/nic/nic_in_qemu.h"
 
 namespace ringcap::nic {
 namespace {
 
-using Frames = std::vector<Frame>;
-using std::chrono::milliseconds;
-
-class E1000eInQemu : public testing::Test {
+class E1000eInQemu : public NicInQemu {
  protected:
-  static constexpr uint32_t kSpareBuffers = 128;
-
-  void open(const pci::NicOptions& options, pci::Interrupt best = pci::Interrupt::kMsix) {
-    machine_ = std::make_shared<Machine>("e1000e");
-    auto function = std::make_unique<QtestFunction>(machine_, best);
-    const uint32_t buffers = options.descriptors + kSpareBuffers;
-    const uint32_t buffer_bytes = options.mtu > 1500 ? 16384 : 2048;
-    arena_bytes_ = uint64_t{buffers} * buffer_bytes;
-    std::byte* arena = function->allocate(arena_bytes_, 2 << 20);
-    auto port = open_nic(std::move(function), options);
-    ASSERT_TRUE(port) << port.error().message();
-    nic_ = std::make_unique<OpenPort>(std::move(*port), arena, arena_bytes_, buffers);
-  }
-  void run(const pci::NicOptions& options, pci::Interrupt best = pci::Interrupt::kMsix) {
-    open(options, best);
-    nic_->arm_and_start();
-  }
-  void TearDown() override {
-    if (nic_) nic_->port().stop();
-    nic_.reset();
-    if (machine_) {
-      EXPECT_EQ(machine_->complaints(), std::vector<std::string>());
-    }
-  }
-
-  // Sends all, takes all; the frames in the order of their arrival.
-  Frames through(const Frames& frames) {
-    Frames taken;
-    size_t sent = 0;
-    eventually(
-        [&] {
-          for (int i = 0; i < 16 && sent < frames.size() && machine_->send(frames[sent]); ++i) ++sent;
-          const Burst burst = nic_->take(taken);
-          EXPECT_EQ(burst.broken + burst.no_buffer + burst.copied, 0u);
-          return taken.size() >= frames.size();
-        },
-        milliseconds(60000));
-    return taken;
-  }
-  // The same, without keeping them: compared one by one.
-  void expect_through(uint32_t count, const std::function<uint32_t(uint32_t)>& length) {
-    uint32_t sent = 0, compared = 0;
-    const bool all = eventually(
-        [&] {
-          for (int i = 0; i < 16 && sent < count && machine_->send(make_frame(sent, length(sent))); ++i)
-            ++sent;
-          Frames taken;
-          nic_->take(taken);
-          for (const Frame& frame : taken) {
-            if (frame != make_frame(compared, length(compared)))
-              ADD_FAILURE() << "frame " << compared << " differs";
-            if (HasFailure()) return true;
-            ++compared;
-          }
-          return compared == count;
-        },
-        milliseconds(100000));
-    EXPECT_TRUE(all);
-    EXPECT_EQ(compared, count) << "of " << sent << " sent";
-  }
-
-  std::shared_ptr<Machine> machine_;
-  std::unique_ptr<OpenPort> nic_;
-  uint64_t arena_bytes_ = 0;
+  E1000eInQemu() : NicInQemu("e1000e") {}
 };
 
 TEST_F(E1000eInQemu, is_found_by_its_id_and_says_what_it_is) {
@@ -314,11 +245,6 @@ TEST_F(E1000eTransmitInQemu, completes_what_no_wire_could_carry_without_sending_
 
 // ---- sleeping and link -------------------------------------------------------------------------------
 
-bool readable(int fd, milliseconds deadline) {
-  pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
-  return ::poll(&ready, 1, static_cast<int>(deadline.count())) == 1;
-}
-
 // Each with a vector of its own for the queue, and with one vector for everything.
 class E1000eSleepInQemu : public E1000eInQemu {
  protected:
@@ -391,6 +317,155 @@ TEST_F(E1000eSleepInQemu, reports_link_changes_by_an_event_with_msi_x) {
 }
 TEST_F(E1000eSleepInQemu, reports_link_changes_by_an_event_with_msi) {
   reports_link_changes(pci::Interrupt::kMsi);
+}
+
+// ---- two queues ----------------------------------------------------------------------------------------
+
+// Its hash is of the ports for TCP only.
+bool hashes_ports(const Flow& flow) { return flow.protocol == Protocol::kTcp; }
+
+class E1000eQueuesInQemu : public E1000eInQemu {
+ protected:
+  // Frames for each queue, in order, and what came.
+  void expect_spread(uint32_t count, const std::function<std::vector<uint8_t>(const Flow&, uint32_t)>& make) {
+    const auto key = rss_key();
+    std::mt19937 random(7);
+    std::vector<Frames> expected(nic_->queues()), taken(nic_->queues());
+    Frames sent;
+    for (uint32_t i = 0; i < count; ++i) {
+      const Flow flow = random_flow(random);
+      sent.push_back(make(flow, i));
+      expected[software_toeplitz(key, flow.tuple(hashes_ports(flow))) % 128 % nic_->queues()].push_back(
+          sent.back());
+    }
+    size_t next = 0;
+    EXPECT_TRUE(eventually([&] {
+      for (int i = 0; i < 8 && next < sent.size() && machine_->send(sent[next]); ++i) ++next;
+      size_t came = 0;
+      for (uint32_t queue = 0; queue < nic_->queues(); ++queue) {
+        nic_->take(taken[queue], 32, queue);
+        came += taken[queue].size();
+      }
+      return came >= sent.size();
+    }));
+    for (uint32_t queue = 0; queue < nic_->queues(); ++queue) {
+      EXPECT_GT(expected[queue].size(), count / nic_->queues() / 2);  // the test's own flows are spread
+      EXPECT_TRUE(taken[queue] == expected[queue]) << "queue " << queue;
+    }
+  }
+};
+
+TEST_F(E1000eQueuesInQemu, spread_flows_as_a_software_toeplitz_says_each_in_order) {
+  run({.queues = 2, .descriptors = 64});
+  EXPECT_EQ(nic_->queues(), 2u);
+  expect_spread(2000, [](const Flow& flow, uint32_t i) { return flow_frame(flow, i, 78 + i % 1400); });
+}
+
+TEST_F(E1000eQueuesInQemu, wrap_their_rings_100_times_each) {
+  run({.queues = 2, .descriptors = 64});
+  expect_spread(2 * 110 * 64, [](const Flow& flow, uint32_t i) { return flow_frame(flow, i, 78 + i % 100); });
+}
+
+TEST_F(E1000eQueuesInQemu, hold_frames_of_9014_bytes_and_vlan_tags) {
+  run({.mtu = 9000, .queues = 2, .descriptors = 64});
+  expect_spread(300, [](const Flow& flow, uint32_t i) {
+    return flow_frame(flow, i, i % 2 == 0 ? 9014 : 200, i % 3 == 0 ? 42 : 0);
+  });
+}
+
+TEST_F(E1000eQueuesInQemu, get_what_is_not_ip_in_the_first) {
+  run({.queues = 2, .descriptors = 64});
+  const Frames sent{make_frame(1, 60), make_frame(2, 900)};
+  Frames taken;
+  for (const Frame& frame : sent) machine_->send(frame);
+  EXPECT_TRUE(eventually([&] {
+    nic_->take(taken, 32, 0);
+    return taken.size() == 2;
+  }));
+  EXPECT_EQ(taken, sent);
+}
+
+TEST_F(E1000eQueuesInQemu, count_together_what_the_chip_counts_together) {
+  run({.queues = 2, .descriptors = 64});
+  expect_spread(400, [](const Flow& flow, uint32_t i) { return flow_frame(flow, i, 100); });
+  const QueueCounters together = nic_->port().counters();
+  EXPECT_EQ(together.received, 400u);
+  EXPECT_EQ(together.missed, 0u);
+  EXPECT_EQ(together.bad, 0u);
+  for (uint32_t queue = 0; queue < 2; ++queue) {
+    EXPECT_EQ(nic_->queue(queue).counters().received, layout::kNotCounted);
+    EXPECT_EQ(nic_->queue(queue).counters().missed, layout::kNotCounted);
+  }
+  for (const Statistic& statistic : nic_->port().statistics()) {
+    if (std::string_view(statistic.name) == "rx_packets") {
+      EXPECT_EQ(statistic.value, 400u);
+    }
+    if (std::string_view(statistic.name) == "rx_bytes") {
+      EXPECT_EQ(statistic.value, 400u * 104);
+    }
+  }
+}
+
+// One queue at a time: QEMU sends a vector's message once more when the time of its moderation is over, so a
+// queue that had a frame may be woken again without one.
+TEST_F(E1000eQueuesInQemu, wake_each_its_own_worker) {
+  for (const uint32_t mine : {0u, 1u}) {
+    nic_.reset();
+    run({.queues = 2, .descriptors = 64});
+    const auto key = rss_key();
+    std::mt19937 random(3);
+    for (uint32_t i = 0; i < 40; ++i) {
+      Flow flow = random_flow(random);
+      while (software_toeplitz(key, flow.tuple(hashes_ports(flow))) % 128 % 2 != mine)
+        flow = random_flow(random);
+      for (uint32_t queue = 0; queue < 2; ++queue) nic_->queue(queue).enable_wake();
+      machine_->send(flow_frame(flow, i, 100));
+      ASSERT_TRUE(readable(nic_->queue(mine).wait_fd(), milliseconds(5000))) << "lost wake-up at frame " << i;
+      ASSERT_FALSE(readable(nic_->queue(1 - mine).wait_fd(), milliseconds(0))) << i;
+      for (uint32_t queue = 0; queue < 2; ++queue) nic_->queue(queue).disable_wake();
+      Frames frames;
+      ASSERT_TRUE(eventually([&] {
+        nic_->take(frames, 32, mine);
+        return frames.size() == 1;
+      }));
+    }
+  }
+}
+
+TEST_F(E1000eQueuesInQemu, go_on_after_stop_and_start) {
+  run({.queues = 2, .descriptors = 64});
+  const auto make = [](const Flow& flow, uint32_t i) { return flow_frame(flow, i, 100); };
+  expect_spread(150, make);
+  nic_->port().stop();
+  ASSERT_TRUE(nic_->port().start());
+  expect_spread(150, make);
+  nic_->port().stop();
+  nic_->disarm();
+  for (uint32_t queue = 0; queue < 2; ++queue) EXPECT_EQ(nic_->free(queue).size(), 64 + kSpareBuffers);
+}
+
+TEST_F(E1000eQueuesInQemu, are_two_and_a_third_is_refused_in_words) {
+  const auto port = open_port({.queues = 3});
+  ASSERT_FALSE(port);
+  EXPECT_EQ(port.error().code, Code::kUsage);
+  EXPECT_NE(port.error().text.find("queues=3: 82574L (e1000e) has 2 receive queues"), std::string::npos)
+      << port.error().text;
+}
+
+TEST_F(E1000eQueuesInQemu, need_msi_x_and_say_so) {
+  const auto port = open_port({.queues = 2}, pci::Interrupt::kMsi);
+  ASSERT_FALSE(port);
+  EXPECT_NE(port.error().message().find("MSI-X"), std::string::npos) << port.error().message();
+}
+
+TEST_F(E1000eQueuesInQemu, are_remarked_on_for_they_separate_directions) {
+  run({.queues = 2, .descriptors = 64});
+  EXPECT_NE(nic_->port().remark().find("2 receive queues"), std::string::npos) << nic_->port().remark();
+}
+
+TEST_F(E1000eInQemu, one_queue_is_not_remarked_on) {
+  open({});
+  EXPECT_EQ(nic_->port().remark(), "");
 }
 
 }  // namespace

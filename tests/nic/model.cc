@@ -7,8 +7,8 @@
 #include <cstring>
 #include <set>
 
-#include "driver/e1000/descriptors.h"
 #include "driver/e1000/registers.h"
+#include "driver/intel/descriptors.h"
 
 namespace ringcap::nic {
 
@@ -16,19 +16,60 @@ namespace reg = e1000;
 
 namespace {
 
-const std::set<uint32_t> kStatistics{reg::CRCERRS, reg::MPC, reg::GPRC, reg::GPTC,
-                                     reg::RUC,     reg::RFC, reg::ROC,  reg::RJC};
-const std::set<uint32_t> kPlain{
-    reg::CTRL,   reg::STATUS, reg::EECD, reg::CTRL_EXT, reg::MDIC,   reg::EXTCNF_CTRL,
-    reg::PBA,    reg::GCR,    reg::ITR,  reg::IMS,      reg::IMC,    reg::EIAC,
-    reg::IVAR,   reg::EITR0,  reg::ICR,  reg::RCTL,     reg::RDBAL,  reg::RDBAH,
-    reg::RDLEN,  reg::RDH,    reg::RDT,  reg::RDTR,     reg::RXDCTL, reg::RADV,
-    reg::RXCSUM, reg::RFCTL,  reg::MRQC, reg::TCTL,     reg::TIPG,   reg::TDBAL,
-    reg::TDBAH,  reg::TDLEN,  reg::TDH,  reg::TDT,      reg::TXDCTL, reg::TARC0};
+constexpr uint32_t kQueues = 2, kTransmit = reg::TRANSMIT_BLOCK;
+
+const std::set<uint32_t> kStatistics{reg::CRCERRS, reg::ALGNERRC, reg::MPC,       reg::XONRXC, reg::XONTXC,
+                                     reg::XOFFRXC, reg::XOFFTXC,  reg::GPRC,      reg::BPRC,   reg::MPRC,
+                                     reg::GPTC,    reg::GORCL,    reg::GORCL + 4, reg::GOTCL,  reg::GOTCL + 4,
+                                     reg::RNBC,    reg::RUC,      reg::RFC,       reg::ROC,    reg::RJC,
+                                     reg::MPTC,    reg::BPTC};
+const std::set<uint32_t> kPlain{reg::CTRL,
+                                reg::STATUS,
+                                reg::EECD,
+                                reg::CTRL_EXT,
+                                reg::MDIC,
+                                reg::EXTCNF_CTRL,
+                                reg::PBA,
+                                reg::GCR,
+                                reg::ITR,
+                                reg::IMS,
+                                reg::IMC,
+                                reg::EIAC,
+                                reg::IVAR,
+                                reg::ICR,
+                                reg::RXCSUM,
+                                reg::RFCTL,
+                                reg::RCTL,
+                                reg::MRQC,
+                                reg::TCTL,
+                                reg::TIPG,
+                                reg::RECEIVE_BLOCK + reg::RDTR,
+                                reg::RECEIVE_BLOCK + reg::RADV,
+                                kTransmit + reg::TARC};
+const std::set<uint32_t> kOfQueues{reg::RDBAL, reg::RDBAH, reg::RDLEN, reg::RDH, reg::RDT, reg::RXDCTL};
+
+bool within(uint32_t offset, uint32_t table, uint32_t bytes) {
+  return offset >= table && offset < table + bytes && offset % 4 == 0;
+}
 
 bool known(uint32_t offset) {
-  const bool table = offset >= reg::MTA && offset < reg::MTA + 512 && offset % 4 == 0;
-  return table || kStatistics.contains(offset) || kPlain.contains(offset);
+  const uint32_t in_block = offset % reg::RECEIVE_STRIDE;
+  const bool queue = within(offset, reg::RECEIVE_BLOCK, kQueues * reg::RECEIVE_STRIDE) ||
+                     within(offset, kTransmit, reg::RECEIVE_STRIDE);
+  const bool table = within(offset, reg::MTA, 512) || within(offset, reg::RETA, 128) ||
+                     within(offset, reg::RSSRK, 40) || within(offset, reg::EITR, 20);
+  return table || (queue && kOfQueues.contains(in_block)) || kStatistics.contains(offset) ||
+         kPlain.contains(offset);
+}
+
+bool is_head(uint32_t offset) {
+  return within(offset, reg::RECEIVE_BLOCK, kQueues * reg::RECEIVE_STRIDE) &&
+         offset % reg::RECEIVE_STRIDE == reg::RDH;
+}
+
+bool is_tail(uint32_t offset) {
+  return within(offset, reg::RECEIVE_BLOCK, kQueues * reg::RECEIVE_STRIDE) &&
+         offset % reg::RECEIVE_STRIDE == reg::RDT;
 }
 
 }  // namespace
@@ -56,11 +97,11 @@ void Chip::write(uint32_t offset, uint32_t value) {
   if (offset == reg::CTRL && (value & reg::ctrl::RST)) return reset();
   if (offset == reg::MDIC) value |= reg::mdic::READY;
   if (offset == reg::ICR) value = registers[offset] & ~value;
-  if (offset == reg::RDH && (registers[reg::RCTL] & reg::rctl::EN))
+  if (is_head(offset) && (registers[reg::RCTL] & reg::rctl::EN))
     complaints.push_back("RDH written while receiving");
-  if (offset == reg::RDT) ++tail_writes;
+  if (is_tail(offset)) ++tail_writes;
   registers[offset] = value;
-  if (offset == reg::TDT) transmit();
+  if (offset == kTransmit + reg::TDT) transmit();
 }
 
 void Chip::reset() {
@@ -85,17 +126,25 @@ std::byte* Chip::reach(uint64_t iova, uint64_t bytes, bool device_writes) {
   return nullptr;
 }
 
-uint32_t Chip::armed() const {
-  const auto at = [&](uint32_t offset) { return registers.contains(offset) ? registers.at(offset) : 0; };
+uint32_t& Chip::receive_register(uint32_t queue, uint32_t offset) {
+  return registers[reg::RECEIVE_BLOCK + queue * reg::RECEIVE_STRIDE + offset];
+}
+
+uint32_t Chip::armed(uint32_t queue) const {
+  const auto at = [&](uint32_t offset) {
+    const auto found = registers.find(reg::RECEIVE_BLOCK + queue * reg::RECEIVE_STRIDE + offset);
+    return found == registers.end() ? 0 : found->second;
+  };
   const uint32_t ring = at(reg::RDLEN) / 16;
   return ring == 0 ? 0 : (at(reg::RDT) + ring - at(reg::RDH)) % ring;
 }
 
-bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how) {
-  if (removed || !(registers[reg::RCTL] & reg::rctl::EN) || armed() == 0) return false;
-  const uint64_t ring = registers[reg::RDBAL] | uint64_t{registers[reg::RDBAH]} << 32;
-  uint32_t& head = registers[reg::RDH];
-  auto* descriptor = reinterpret_cast<e1000::ReceiveDescriptor*>(reach(ring + 16 * head, 16, true));
+bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, uint32_t queue) {
+  if (removed || !(registers[reg::RCTL] & reg::rctl::EN) || armed(queue) == 0) return false;
+  const uint64_t ring = receive_register(queue, reg::RDBAL) | uint64_t{receive_register(queue, reg::RDBAH)}
+                                                                  << 32;
+  uint32_t& head = receive_register(queue, reg::RDH);
+  auto* descriptor = reinterpret_cast<intel::Descriptor*>(reach(ring + 16 * head, 16, true));
   if (descriptor == nullptr) return false;
   if (how.write_data) {
     std::byte* data = reach(descriptor->address, frame.size(), true);
@@ -106,24 +155,23 @@ bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how) {
   descriptor->address = 0x5a5a'5a5a'5a5a'5a5a;  // the device writes over it
   const uint64_t word = length << 32 | how.errors | (how.end_of_packet ? 2 : 0) | 1;
   std::atomic_ref(descriptor->word).store(word, std::memory_order_release);
-  head = (head + 1) % (registers[reg::RDLEN] / 16);
+  head = (head + 1) % (receive_register(queue, reg::RDLEN) / 16);
   return true;
 }
 
 void Chip::transmit() {
   if (!(registers[reg::TCTL] & reg::tctl::EN)) return;
-  const uint64_t ring = registers[reg::TDBAL] | uint64_t{registers[reg::TDBAH]} << 32;
-  const uint32_t slots = registers[reg::TDLEN] / 16;
-  for (uint32_t& head = registers[reg::TDH]; head != registers[reg::TDT]; head = (head + 1) % slots) {
-    auto* descriptor = reinterpret_cast<e1000::TransmitDescriptor*>(reach(ring + 16 * head, 16, true));
+  const auto at = [&](uint32_t offset) -> uint32_t& { return registers[kTransmit + offset]; };
+  const uint64_t ring = at(reg::TDBAL) | uint64_t{at(reg::TDBAH)} << 32;
+  const uint32_t slots = at(reg::TDLEN) / 16;
+  for (uint32_t& head = at(reg::TDH); head != at(reg::TDT); head = (head + 1) % slots) {
+    auto* descriptor = reinterpret_cast<intel::Descriptor*>(reach(ring + 16 * head, 16, true));
     if (descriptor == nullptr) return;
     const uint64_t length = descriptor->word & 0xffff;
-    if (length != 0) {
-      const auto* data = reinterpret_cast<uint8_t*>(reach(descriptor->address, length, false));
-      if (data == nullptr) return;
-      sent.emplace_back(data, data + length);
-    }
-    if (descriptor->word & e1000::transmit::kReportStatus) descriptor->word |= e1000::transmit::kDone;
+    const auto* data = reinterpret_cast<uint8_t*>(reach(descriptor->address, length, false));
+    if (data == nullptr) return;
+    sent.emplace_back(data, data + length);
+    if (descriptor->word & intel::Transmit::kReportStatus) descriptor->word |= intel::Transmit::kDone;
   }
 }
 

@@ -29,15 +29,16 @@ struct WriteBack {
 class Chip {
  public:
   // ---- the wire
-  // Delivers a frame as one descriptor; false if the device has none, or does not receive.
-  bool deliver(const std::vector<uint8_t>& frame, const WriteBack& how = {});
+  // Delivers a frame to a queue as one descriptor; false if it has none, or the device does not receive.
+  bool deliver(const std::vector<uint8_t>& frame, const WriteBack& how = {}, uint32_t queue = 0);
   std::vector<std::vector<uint8_t>> sent;
 
   // ---- faults
   bool reset_hangs = false;
   bool removed = false;  // registers read as ones
   bool bus_master = false;
-  uint32_t armed() const;                  // descriptors that the device may use
+  uint32_t armed(uint32_t queue = 0) const;  // descriptors that the device may use
+  uint32_t& receive_register(uint32_t queue, uint32_t offset);
   std::map<uint32_t, uint32_t> registers;  // those with no behaviour of their own, by offset
   void count(uint32_t statistic, uint32_t times) { registers[statistic] += times; }
   std::vector<std::string> complaints;
@@ -77,13 +78,15 @@ class ModelFunction final : public pci::Function {
   Result<DmaMemory> dma_allocate(uint64_t bytes) override;
   Result<bool> reset() override { return false; }
   Result<void> set_bus_master(bool on) override;
-  Result<pci::Interrupt> enable_interrupts(uint32_t) override { return pci::Interrupt::kNone; }
+  Result<pci::Interrupt> enable_interrupts(uint32_t) override { return interrupt; }
   int interrupt_fd(uint32_t) const override { return -1; }
   bool consume_interrupt(uint32_t) override { return false; }
   int event_fd() const override { return chip_->events.get(); }
   Events consume_events() override;
   bool gone() const override { return chip_->released; }
   void release() override { chip_->released = chip_->removed = true; }
+
+  pci::Interrupt interrupt = pci::Interrupt::kNone;  // what there is; nothing ever fires
 
  private:
   std::shared_ptr<Chip> chip_;

@@ -35,50 +35,61 @@ inline std::vector<uint8_t> make_frame(uint32_t number, uint32_t length) {
   return frame;
 }
 
-// A port as a worker has it: all its queue's buffers, and some free ones.
+// A port as workers have it: for each queue a region, with all its buffers free or armed.
 class OpenPort {
  public:
-  // `arena` begins at a page and has `arena_bytes`.
+  // `arena` begins at a page and has `arena_bytes`; `buffers` for each queue.
   OpenPort(std::unique_ptr<Port> port, std::byte* arena, uint64_t arena_bytes, uint32_t buffers)
-      : port_(std::move(port)), free_(buffers) {
-    region_ = {.base = arena,
-               .arena_offset = 0,
-               .buffer_bytes = port_->buffer_need(),
-               .count = buffers,
-               .number = 0};
-    for (uint32_t i = 0; i < buffers; ++i) free_.push(i);
+      : port_(std::move(port)) {
+    const uint64_t bytes = uint64_t{port_->buffer_need()} * buffers;
+    for (uint32_t q = 0; q < port_->receive_queues().size(); ++q) {
+      regions_.push_back({.base = arena + q * bytes,
+                          .arena_offset = q * bytes,
+                          .buffer_bytes = port_->buffer_need(),
+                          .count = buffers,
+                          .number = static_cast<uint8_t>(q)});
+      free_.emplace_back(buffers);
+      for (uint32_t i = 0; i < buffers; ++i) free_[q].push(i);
+    }
+    EXPECT_LE(regions_.size() * bytes, arena_bytes);
     EXPECT_TRUE(port_->prepare({.arena = arena, .arena_bytes = arena_bytes}));
   }
   void arm_and_start() {
-    const auto armed = queue().arm(region_, free_);
-    ASSERT_TRUE(armed) << armed.error().message();
+    for (uint32_t q = 0; q < regions_.size(); ++q) {
+      const auto armed = queue(q).arm(regions_[q], free_[q]);
+      ASSERT_TRUE(armed) << armed.error().message();
+    }
     const auto started = port_->start();
     ASSERT_TRUE(started) << started.error().message();
   }
+  void disarm() {
+    for (uint32_t q = 0; q < regions_.size(); ++q) queue(q).disarm(free_[q]);
+  }
 
   Port& port() { return *port_; }
-  ReceiveQueue& queue() { return *port_->receive_queues()[0]; }
-  const Region& region() const { return region_; }
-  FreeBuffers& free() { return free_; }
+  uint32_t queues() const { return static_cast<uint32_t>(regions_.size()); }
+  ReceiveQueue& queue(uint32_t q = 0) { return *port_->receive_queues()[q]; }
+  const Region& region(uint32_t q = 0) const { return regions_[q]; }
+  FreeBuffers& free(uint32_t q = 0) { return free_[q]; }
   // Hands a taken frame's buffer back.
-  void give_back(const ringcap::Frame& frame) { free_.push(frame.buffer); }
+  void give_back(const ringcap::Frame& frame, uint32_t q = 0) { free_[q].push(frame.buffer); }
 
   // One receive(): the frames' bytes, their buffers given back.
-  Burst take(std::vector<std::vector<uint8_t>>& frames, size_t most = 32) {
+  Burst take(std::vector<std::vector<uint8_t>>& frames, size_t most = 32, uint32_t q = 0) {
     std::vector<ringcap::Frame> out(most);
-    const Burst burst = queue().receive(out, free_);
+    const Burst burst = queue(q).receive(out, free_[q]);
     for (uint32_t i = 0; i < burst.frames; ++i) {
       const auto* data = reinterpret_cast<const uint8_t*>(out[i].data);
       frames.emplace_back(data, data + out[i].captured);
-      give_back(out[i]);
+      give_back(out[i], q);
     }
     return burst;
   }
 
  private:
   std::unique_ptr<Port> port_;
-  Region region_;
-  FreeBuffers free_;
+  std::vector<Region> regions_;
+  std::vector<FreeBuffers> free_;
 };
 
 }  // namespace ringcap::nic

@@ -24,7 +24,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr uint32_t kSlot = 4;  // the NIC's device number
-constexpr uint64_t kBarBase = 0xe000'0000, kBarStride = 1 << 20;
+constexpr uint64_t kBarStride = 1 << 20;
 constexpr milliseconds kStartDeadline{60000}, kAnswerDeadline{60000};
 constexpr uint32_t kCommand = 0x04, kCommandMemory = 2, kCommandBusMaster = 4, kCapabilities = 0x34;
 constexpr uint32_t kMsi = 0x05, kMsix = 0x11;
@@ -143,7 +143,7 @@ void Machine::start(const std::string& device) {
       "-device",
       fmt::format("{},id=nic0,netdev=net0,addr={},mac=52:54:00:12:34:56,romfile=", device, kSlot),
       "-d",
-      "guest_errors,unimp,trace:e1000e_wrn*",
+      "guest_errors,unimp,trace:e1000e_wrn*,trace:igb_wrn*",
       "-D",
       in + "/log"};
   std::vector<char*> arguments;
@@ -262,7 +262,7 @@ class QtestBar final : public pci::Bar {
   uint64_t base_, bytes_;
 };
 
-uint64_t bar_base(uint32_t index) { return kBarBase + index * kBarStride; }
+uint64_t bar_base(uint32_t index) { return QtestFunction::kRegisters + index * kBarStride; }
 uint32_t bar_register(uint32_t index) { return 0x10 + 4 * index; }
 
 }  // namespace

@@ -72,6 +72,7 @@ class Machine {
 // The NIC of a Machine as a driver sees it.
 class QtestFunction final : public pci::Function {
  public:
+  static constexpr uint64_t kRegisters = 0xe000'0000;  // BAR 0, for Machine::readl
   explicit QtestFunction(std::shared_ptr<Machine> machine, pci::Interrupt best = pci::Interrupt::kMsix);
   ~QtestFunction() override;
 
@@ -93,7 +94,7 @@ class QtestFunction final : public pci::Function {
   bool consume_interrupt(uint32_t vector) override;
 
  private:
-  static constexpr uint32_t kVectors = 2;
+  static constexpr uint32_t kVectors = 10;
   uint32_t find_capability(uint32_t id);
   void watch(const std::stop_token& stop);
 

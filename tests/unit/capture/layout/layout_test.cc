@@ -76,7 +76,8 @@ TEST(Layout, the_header_is_as_documented) {
                     FIELD(Header, version),      FIELD(Header, ports),       FIELD(Header, sources),
                     FIELD(Header, workers),      FIELD(Header, takers),      FIELD(Header, consumers),
                     FIELD(Header, regions),      FIELD(Header, clusters),    FIELD(Header, cluster_blocks),
-                    FIELD(Header, hash_key),     FIELD(Header, state),       FIELD(Header, departed)}));
+                    FIELD(Header, hash_key),     FIELD(Header, statistics),  FIELD(Header, state),
+                    FIELD(Header, departed)}));
 }
 
 TEST(Layout, a_takers_block_is_as_documented) {

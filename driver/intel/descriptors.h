@@ -1,0 +1,78 @@
+// The descriptors that Intel's gigabit NICs and their drivers hand each other in memory. 16 bytes each.
+//
+// Receive: extended (82574) and advanced with one buffer (82576 and later) are the same to a driver that
+// leaves the hash and checksum in the first word alone. The driver writes the address and a zero; the device
+// writes the second word last. Everything that matters is in that one word, so that one 64-bit load sees a
+// frame either not at all or whole.
+// Transmit: legacy (82574), advanced data (82576 and later). The device sets DD in those that asked for it.
+// A codec is what a queue is a template over; it has no state.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace ringcap::intel {
+
+struct Descriptor {
+  uint64_t address;  // receive, written back: hash or checksum, which are not used
+  uint64_t word;
+};
+static_assert(sizeof(Descriptor) == 16);
+
+// 82574: "Extended Rx Descriptor"; 82576: "Advanced Receive Descriptors", DESCTYPE 001b.
+// The second word, written back: extended status and error 32 | length 16 | VLAN tag 16.
+struct ExtendedReceive {
+  static constexpr uint64_t kDone = 1 << 0;            // DD
+  static constexpr uint64_t kEndOfPacket = 1 << 1;     // EOP
+  static constexpr uint64_t kCrcError = 1 << 24;       // CE
+  static constexpr uint64_t kSymbolError = 1 << 25;    // SE
+  static constexpr uint64_t kSequenceError = 1 << 26;  // SEQ
+  static constexpr uint64_t kCarrierError = 1 << 28;   // CXE
+  static constexpr uint64_t kDataError = 1u << 31;     // RXE
+  static constexpr uint64_t kErrors = kCrcError | kSymbolError | kSequenceError | kCarrierError | kDataError;
+
+  static uint32_t length(uint64_t word) { return static_cast<uint16_t>(word >> 32); }
+  // Pairs with the device's write-back: after it, the frame's bytes can be read.
+  static uint64_t load(Descriptor& descriptor) {
+    return std::atomic_ref(descriptor.word).load(std::memory_order_acquire);
+  }
+  // Hands the buffer at `address` to the device, as soon as the tail moves past it.
+  static void give(Descriptor& descriptor, uint64_t address) {
+    std::atomic_ref(descriptor.word).store(0, std::memory_order_relaxed);
+    descriptor.address = address;
+  }
+};
+
+// What both kinds of transmit descriptor have at the same place.
+struct Transmit {
+  static constexpr uint64_t kEndOfPacket = uint64_t{1} << 24;   // EOP
+  static constexpr uint64_t kInsertCrc = uint64_t{1} << 25;     // IFCS
+  static constexpr uint64_t kReportStatus = uint64_t{1} << 27;  // RS
+  static constexpr uint64_t kDone = uint64_t{1} << 32;          // DD
+
+  // Pairs with the device's write-back: after it, the frame's memory is ours again.
+  static bool done(Descriptor& descriptor) {
+    return std::atomic_ref(descriptor.word).load(std::memory_order_acquire) & kDone;
+  }
+  static void give(Descriptor& descriptor, uint64_t address, uint64_t word) {
+    descriptor.address = address;
+    std::atomic_ref(descriptor.word).store(word, std::memory_order_relaxed);
+  }
+};
+
+// length 16 | checksum offset 8 | command 8 | status 8 | checksum start 8 | VLAN tag 16
+struct LegacyTransmit : Transmit {
+  static uint64_t whole_frame(uint32_t length) { return length | kEndOfPacket | kInsertCrc; }
+};
+
+// length 16 | MAC and type 8 | command 8 | status 4, index 4, options 6 | payload length 18
+struct AdvancedTransmit : Transmit {
+  static constexpr uint64_t kData = uint64_t{3} << 20;      // DTYP
+  static constexpr uint64_t kAdvanced = uint64_t{1} << 29;  // DEXT
+  static constexpr unsigned kPayloadShift = 46;             // PAYLEN
+  static uint64_t whole_frame(uint32_t length) {
+    return length | kData | kAdvanced | kEndOfPacket | kInsertCrc | uint64_t{length} << kPayloadShift;
+  }
+};
+
+}  // namespace ringcap::intel

@@ -1,0 +1,132 @@
+// A receive queue of an Intel NIC: one ring of descriptors, private to the driver, in the format of Codec.
+//
+// One worker calls arm(), receive(), disarm() and the wake functions. The control thread calls counters(),
+// and resume_at() and open() while frames cannot come in; it may do so while the worker keeps polling, as it
+// must after a PCIe error: the worker never writes anything but its own slots and the tail.
+//
+//   slot      who has it        changes hands by
+//   armed     the device        worker: the tail (RDT) moves past it
+//   done      the worker        device: DD in the descriptor's word
+//
+// There is always one slot more than the device may use (the tail itself), so full and empty differ.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "capture/port/port.h"
+#include "driver/intel/access.h"
+#include "driver/intel/descriptors.h"
+#include "driver/pci/function.h"
+
+namespace ringcap::intel {
+
+// How a queue's interrupt comes. Either a vector is the queue's alone, masked in registers of the family's;
+// or there is one for everything, and then the worker tells of link changes.
+struct Wake {
+  pci::Function* function = nullptr;
+  bool own_vector = false;
+  int vector = 0;  // -1: none is left for this queue, it can only be polled
+  // own_vector: the queue's bits in the registers of cause, mask set and mask clear.
+  uint32_t cause = 0, set = 0, clear = 0, bits = 0;
+  int link_event_fd = -1;  // an eventfd, unless own_vector
+};
+
+// Where a queue's counters come from: the port, which has the registers.
+class QueueCounting {
+ public:
+  virtual QueueCounters count_queue(uint32_t queue) = 0;
+
+ protected:
+  ~QueueCounting() = default;
+};
+
+struct ReceiveSettings {
+  const char* driver = "";  // for error messages
+  uint32_t number = 0;
+  uint32_t descriptors = 0;
+  uint32_t buffer_need = 0;   // smallest buffer_bytes that arm() accepts
+  uint32_t longest_good = 0;  // bytes of the longest frame that is not a length error
+  bool bad = false;           // RCTL.SBP
+  bool colour = false;        // frames may start behind the buffer's first byte
+  uint32_t tail = 0;          // RDT's offset
+};
+
+template <class Codec>
+class IntelReceiveQueue final : public ReceiveQueue {
+ public:
+  // Where colour is on, the last start of a frame in its buffer.
+  static constexpr uint32_t kLastStart = 7 * 64;
+
+  IntelReceiveQueue(ReceiveSettings settings, Registers registers, pci::Function::DmaMemory ring,
+                    QueueCounting& counting, Wake wake);
+
+  uint32_t descriptors() const override { return settings_.descriptors; }
+  Result<void> arm(const Region& region, FreeBuffers& free) override;
+  void disarm(FreeBuffers& free) override;
+  Burst receive(std::span<Frame> out, FreeBuffers& free) override;
+  uint32_t held() const override { return held_; }
+  layout::Clock clock() const override { return layout::Clock::kHost; }
+  QueueCounters counters() override { return counting_.count_queue(settings_.number); }
+
+  int wait_fd() const override {
+    return wake_.vector < 0 ? -1 : wake_.function->interrupt_fd(static_cast<uint32_t>(wake_.vector));
+  }
+  void enable_wake() override;
+  void disable_wake() override;
+
+  // Control thread. Where the device reaches the arena: before arm().
+  void set_arena(pci::Iova arena) { arena_ = static_cast<uint64_t>(arena); }
+  bool armed() const { return held_in_ring_.load(std::memory_order_acquire); }
+  uint32_t buffer_bytes() const { return region_.buffer_bytes; }
+  uint64_t ring_iova() const { return ring_iova_; }
+  uint32_t ring_bytes() const { return settings_.descriptors * sizeof(Descriptor); }
+  // Frames with errors that were delivered.
+  uint64_t bad_delivered() const { return bad_delivered_.load(std::memory_order_relaxed); }
+  // The slot that the device must write next: after a reset, head and tail begin there.
+  uint32_t resume_at();
+  // Once the device takes it: gives it all armed slots.
+  void open();
+
+ private:
+  // Where a frame starts in buffer `index`. 2 KiB apart, all starts would fall into the same few cache
+  // sets; so they are spread over eight lines. Only where frames are short: see the port.
+  uint32_t start_of(uint32_t index) const { return settings_.colour ? 64 * (index % 8) : 0; }
+  uint64_t address_of(uint32_t index) const {
+    return arena_ + region_.arena_offset + uint64_t{index} * region_.buffer_bytes + start_of(index);
+  }
+  uint32_t after(uint32_t slot) const { return slot + 1 == settings_.descriptors ? 0 : slot + 1; }
+  uint32_t before(uint32_t slot) const { return (slot == 0 ? settings_.descriptors : slot) - 1; }
+
+  bool device_is_past(uint32_t slot);
+  void take(uint32_t slot, uint64_t word, std::span<Frame> out, FreeBuffers& free, Burst& burst);
+  bool broken(uint64_t word, Burst& burst);
+  uint16_t flags_of(uint64_t word) const;
+  void rearm(uint32_t slot) { Codec::give(ring_[slot], address_of(buffers_[slot])); }
+
+  ReceiveSettings settings_;
+  Registers registers_;
+  Descriptor* ring_;
+  uint64_t ring_iova_;
+  QueueCounting& counting_;
+  Wake wake_;
+  uint64_t arena_ = 0;
+
+  // The worker's.
+  Region region_;
+  std::vector<uint32_t> buffers_;  // of each slot
+  uint32_t next_ = 0;              // the slot that the device writes to next
+  uint32_t held_ = 0;
+  uint32_t longest_ = 0;    // bytes that fit behind start_of()
+  bool in_broken_ = false;  // within a frame that did not fit in one buffer
+
+  // Written by the worker, read by the control thread.
+  std::atomic<uint32_t> position_{0};  // next_, as of the last receive(); pairs with resume_at()
+  std::atomic<bool> held_in_ring_{false};
+  std::atomic<uint64_t> bad_delivered_{0};
+};
+
+extern template class IntelReceiveQueue<ExtendedReceive>;
+
+}  // namespace ringcap::intel

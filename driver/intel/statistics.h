@@ -1,0 +1,42 @@
+// What a NIC counts, accumulated to 64 bits: its registers clear when they are read, and stick at ones when
+// nobody reads (32 bits: 48 minutes of 64-byte frames). By the names that `ethtool -S` gives them. Control
+// thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "capture/port/port.h"
+#include "driver/intel/access.h"
+
+namespace ringcap::intel {
+
+struct Counter {
+  const char* name;
+  uint32_t offset;
+  bool wide = false;  // 64 bits: reading the upper half, at offset + 4, clears both
+};
+
+// Those that all Intel gigabit NICs have.
+std::span<const Counter> common_counters();
+
+class Statistics {
+ public:
+  explicit Statistics(std::span<const Counter> counters);
+
+  // Reads the registers; nothing is added where the device does not answer.
+  void update(const Registers& registers);
+  // Reads them and forgets: what the device counted before it was ours.
+  void clear(const Registers& registers) const;
+  // The sum of the counter at `offset`; 0 if it is not one of ours.
+  uint64_t of(uint32_t offset) const;
+  // Of names that last as long as the object.
+  std::span<const Statistic> all() const { return all_; }
+
+ private:
+  std::vector<Counter> counters_;
+  std::vector<Statistic> all_;  // the same order
+};
+
+}  // namespace ringcap::intel

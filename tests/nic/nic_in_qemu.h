@@ -1,0 +1,121 @@
+// What the tests of drivers against QEMU's NICs share: a machine, an open port, frames sent and compared.
+#pragma once
+
+#include <poll.h>
+
+#include "tests/nic/flows.h"
+#include "tests/nic/nic_test.h"
+#include "tests/nic/qtest.h"
+
+namespace ringcap::nic {
+
+using Frames = std::vector<Frame>;
+using std::chrono::milliseconds;
+
+inline bool readable(int fd, milliseconds deadline) {
+  pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&ready, 1, static_cast<int>(deadline.count())) == 1;
+}
+
+class NicInQemu : public testing::Test {
+ protected:
+  static constexpr uint32_t kSpareBuffers = 128;
+
+  explicit NicInQemu(std::string device) : device_(std::move(device)) {}
+
+  Result<std::unique_ptr<Port>> open_port(const pci::NicOptions& options,
+                                          pci::Interrupt best = pci::Interrupt::kMsix) {
+    machine_ = std::make_shared<Machine>(device_);
+    auto function = std::make_unique<QtestFunction>(machine_, best);
+    arena_bytes_ = uint64_t{options.queues} * (options.descriptors + kSpareBuffers) *
+                   (options.mtu > 1500 ? 16384 : 2048);
+    arena_ = function->allocate(arena_bytes_, 2 << 20);
+    return open_nic(std::move(function), options);
+  }
+  void open(const pci::NicOptions& options, pci::Interrupt best = pci::Interrupt::kMsix) {
+    auto port = open_port(options, best);
+    ASSERT_TRUE(port) << port.error().message();
+    nic_ = std::make_unique<OpenPort>(std::move(*port), arena_, arena_bytes_,
+                                      options.descriptors + kSpareBuffers);
+  }
+  // Until frames come in: a NIC that negotiates has no link at first.
+  void run(const pci::NicOptions& options, pci::Interrupt best = pci::Interrupt::kMsix) {
+    ASSERT_NO_FATAL_FAILURE(open(options, best));
+    ASSERT_NO_FATAL_FAILURE(nic_->arm_and_start());
+    ASSERT_TRUE(eventually([&] { return nic_->port().link().up; }));
+  }
+  void TearDown() override {
+    if (nic_) nic_->port().stop();
+    nic_.reset();
+    if (machine_) {
+      EXPECT_EQ(machine_->complaints(), std::vector<std::string>());
+    }
+  }
+
+  // From all queues.
+  Burst take(Frames& frames) {
+    Burst sum;
+    for (uint32_t queue = 0; queue < nic_->queues(); ++queue) {
+      const Burst burst = nic_->take(frames, 32, queue);
+      sum.frames += burst.frames;
+      sum.broken += burst.broken;
+      sum.no_buffer += burst.no_buffer;
+      sum.copied += burst.copied;
+    }
+    return sum;
+  }
+
+  // The key that the driver gave the NIC.
+  std::array<uint8_t, 40> rss_key() const {
+    std::array<uint8_t, 40> key;
+    for (uint32_t word = 0; word < 10; ++word) {
+      const uint32_t value = machine_->readl(QtestFunction::kRegisters + 0x5c80 + 4 * word);
+      std::memcpy(key.data() + 4 * word, &value, 4);
+    }
+    return key;
+  }
+
+  // Sends all, takes all; the frames in the order of their arrival.
+  Frames through(const Frames& frames) {
+    Frames taken;
+    size_t sent = 0;
+    eventually(
+        [&] {
+          for (int i = 0; i < 16 && sent < frames.size() && machine_->send(frames[sent]); ++i) ++sent;
+          const Burst burst = take(taken);
+          EXPECT_EQ(burst.broken + burst.no_buffer + burst.copied, 0u);
+          return taken.size() >= frames.size();
+        },
+        milliseconds(60000));
+    return taken;
+  }
+  // The same, without keeping them: compared one by one.
+  void expect_through(uint32_t count, const std::function<uint32_t(uint32_t)>& length) {
+    uint32_t sent = 0, compared = 0;
+    const bool all = eventually(
+        [&] {
+          for (int i = 0; i < 16 && sent < count && machine_->send(make_frame(sent, length(sent))); ++i)
+            ++sent;
+          Frames taken;
+          take(taken);
+          for (const Frame& frame : taken) {
+            if (frame != make_frame(compared, length(compared)))
+              ADD_FAILURE() << "frame " << compared << " differs";
+            if (HasFailure()) return true;
+            ++compared;
+          }
+          return compared == count;
+        },
+        milliseconds(100000));
+    EXPECT_TRUE(all);
+    EXPECT_EQ(compared, count) << "of " << sent << " sent";
+  }
+
+  std::shared_ptr<Machine> machine_;
+  std::unique_ptr<OpenPort> nic_;
+  std::byte* arena_ = nullptr;
+  uint64_t arena_bytes_ = 0;
+  std::string device_;
+};
+
+}  // namespace ringcap::nic
