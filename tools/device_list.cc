@@ -45,6 +45,7 @@ Json nic_json(const Nic& nic) {
   out["was_interface"] = text_or_null(bound_interface(nic.address));
   out["ringcap_driver"] = driver ? Json(driver->driver) : Json();
   out["on_silicon"] = driver ? Json(driver->on_silicon) : Json();
+  out["in_qemu"] = driver ? Json(driver->in_qemu) : Json();
   return out;
 }
 
@@ -60,7 +61,9 @@ Json interface_json(const Interface& interface) {
 std::string support_text(const Nic& nic) {
   const NicDriver* driver = find_nic_driver(nic.vendor, nic.device);
   if (driver == nullptr) return "no driver";
-  return fmt::format("{}{}", driver->driver, driver->on_silicon ? "" : " (never run on the real chip)");
+  const char* proof = driver->on_silicon ? "" : " (never run on the real chip)";
+  if (!driver->in_qemu) proof = " (never run on the real chip, only on a model)";
+  return fmt::format("{}{}", driver->driver, proof);
 }
 
 std::string interface_of(const Nic& nic) {

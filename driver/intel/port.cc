@@ -215,7 +215,7 @@ Error GigabitPort::lost() const {
           "ringcap devices shows what is there"};
 }
 
-Error GigabitPort::stuck(const char* what, bool quiet) const {
+Error GigabitPort::stuck(const std::string& what, bool quiet) const {
   return {Code::kSystem,
           fmt::format("{} (CTRL {:#010x}, EECD {:#010x}{})", what, registers_.read(CTRL),
                       registers_.read(EECD), quiet ? "" : ", DMA did not stop"),
@@ -231,20 +231,29 @@ Result<void> GigabitPort::start() {
     if (!ring->armed()) return fail(Code::kUsage, address_ + ": its queue has no buffers yet");
   if (Result<void> done = reset(); !done) return context(function_->address(), done.error());
   configure();
-  for (uint32_t queue = 0; queue < rings_.size(); ++queue)
-    if (Result<void> done = program_receive(queue); !done) return context(function_->address(), done.error());
   statistics_.clear(registers_);
-  // Last: until here the device could not reach memory, whatever state it was in.
-  if (Result<void> on = function_->set_bus_master(true); !on) return on;
-  if (transmit_) {
-    if (Result<void> done = program_transmit(); !done) return context(function_->address(), done.error());
-    transmit_->open();
+  if (Result<void> done = start_queues(); !done) {
+    static_cast<void>(reset());  // bus master off
+    return context(function_->address(), done.error());
   }
+  running_ = true;
+  return {};
+}
+
+Result<void> GigabitPort::start_queues() {
+  const auto count = static_cast<uint32_t>(rings_.size());
+  Result<void> done;
+  for (uint32_t queue = 0; done && queue < count; ++queue) done = program_receive(queue);
+  // Until here the device could not reach memory, whatever state it was in.
+  if (done) done = function_->set_bus_master(true);
+  for (uint32_t queue = 0; done && queue < count; ++queue) done = switch_on_receive(queue);
+  if (done && transmit_) done = program_transmit();
+  if (!done) return done;
+  if (transmit_) transmit_->open();
   registers_.write(RCTL, receive_control());
   for (ReceiveRing* ring : rings_) ring->open();  // after RCTL.EN, or the device does not see it
   if (own_vectors_) unmask_link_interrupt();
   registers_.flush();
-  running_ = true;
   return {};
 }
 

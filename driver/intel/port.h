@@ -74,6 +74,8 @@ class GigabitPort : public Port, private QueueCounting {
   virtual void configure() = 0;
   // Tells the device of a ring, before RCTL.EN.
   virtual Result<void> program_receive(uint32_t queue) = 0;
+  // Where queues have a switch of their own.
+  virtual Result<void> switch_on_receive(uint32_t) { return {}; }
   virtual Result<void> program_transmit() = 0;
   virtual uint32_t receive_control() const = 0;
   virtual void mask_interrupts() = 0;
@@ -102,7 +104,7 @@ class GigabitPort : public Port, private QueueCounting {
   Result<uint32_t> read_phy(uint32_t reg) const;
   Result<void> write_phy(uint32_t reg, uint32_t value) const;
   Error lost() const;
-  Error stuck(const char* what, bool quiet) const;
+  Error stuck(const std::string& what, bool quiet) const;
   bool absent() const;
 
   const ChipFacts facts_;
@@ -129,6 +131,7 @@ class GigabitPort : public Port, private QueueCounting {
   QueueCounters count_all() const;
   Result<void> check() const;
   Result<void> arm_interrupts();
+  Result<void> start_queues();
   Result<void> watch_events();
   Result<void> make_queues();
   Result<uint32_t> phy(uint32_t command) const;

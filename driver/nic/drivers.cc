@@ -5,14 +5,30 @@
 #include <string>
 
 #include "driver/e1000/port.h"
+#include "driver/igb/port.h"
 
 namespace ringcap {
 namespace {
 
 constexpr uint32_t kVendorId = 0x00, kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.2.1
 
+// Of the igb family, what QEMU does not have.
+constexpr NicDriver model_only(uint16_t device, const char* name) {
+  return {0x8086, device, "igb", name, igb::IgbPort::open, false, false};
+}
+
 constexpr NicDriver kDrivers[] = {
     {0x8086, 0x10d3, "e1000e", "Intel 82574L", e1000::E1000Port::open},
+    {0x8086, 0x10c9, "igb", "Intel 82576", igb::IgbPort::open},
+    {0x8086, 0x10e8, "igb", "Intel 82576, four ports", igb::IgbPort::open},
+    {0x8086, 0x1526, "igb", "Intel 82576 ET2, four ports", igb::IgbPort::open},
+    model_only(0x150e, "Intel 82580"),
+    model_only(0x1516, "Intel 82580, two ports"),
+    model_only(0x1521, "Intel I350"),
+    model_only(0x1f41, "Intel I354"),
+    model_only(0x1533, "Intel I210"),
+    model_only(0x157b, "Intel I210, without flash"),
+    model_only(0x1539, "Intel I211"),
 };
 
 Error unknown(const std::string& address, uint32_t vendor, uint32_t device) {

@@ -20,6 +20,7 @@ struct NicDriver {
   const char* name;    // of the chip
   Result<std::unique_ptr<Port>> (*open)(std::unique_ptr<pci::Function>, const pci::NicOptions&);
   bool on_silicon = false;  // run on the real chip, not only on a model of it
+  bool in_qemu = true;      // run against QEMU's model of the chip; else only against the one in the tests
 };
 
 std::span<const NicDriver> nic_drivers();

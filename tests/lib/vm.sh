@@ -45,7 +45,7 @@ vm_forget_dead() {
   done
 }
 
-# vm_run [options of tests/vm/run] -- command: a guest with an e1000e on tap0 and the shared directory.
+# vm_run [options of tests/vm/run] -- command: a guest with a NIC (an e1000e, or what $vm_nic says) on tap0 and the shared directory.
 # Returns the command's exit status.
 vm_run() {
   vm_run_with command "$@"

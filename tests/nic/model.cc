@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 
 #include <cstring>
-#include <set>
 
 #include "driver/e1000/registers.h"
 #include "driver/intel/descriptors.h"
@@ -16,70 +15,70 @@ namespace reg = e1000;
 
 namespace {
 
-constexpr uint32_t kQueues = 2, kTransmit = reg::TRANSMIT_BLOCK;
-
-const std::set<uint32_t> kStatistics{reg::CRCERRS, reg::ALGNERRC, reg::MPC,       reg::XONRXC, reg::XONTXC,
-                                     reg::XOFFRXC, reg::XOFFTXC,  reg::GPRC,      reg::BPRC,   reg::MPRC,
-                                     reg::GPTC,    reg::GORCL,    reg::GORCL + 4, reg::GOTCL,  reg::GOTCL + 4,
-                                     reg::RNBC,    reg::RUC,      reg::RFC,       reg::ROC,    reg::RJC,
-                                     reg::MPTC,    reg::BPTC};
-const std::set<uint32_t> kPlain{reg::CTRL,
-                                reg::STATUS,
-                                reg::EECD,
-                                reg::CTRL_EXT,
-                                reg::MDIC,
-                                reg::EXTCNF_CTRL,
-                                reg::PBA,
-                                reg::GCR,
-                                reg::ITR,
-                                reg::IMS,
-                                reg::IMC,
-                                reg::EIAC,
-                                reg::IVAR,
-                                reg::ICR,
-                                reg::RXCSUM,
-                                reg::RFCTL,
-                                reg::RCTL,
-                                reg::MRQC,
-                                reg::TCTL,
-                                reg::TIPG,
-                                reg::RECEIVE_BLOCK + reg::RDTR,
-                                reg::RECEIVE_BLOCK + reg::RADV,
-                                kTransmit + reg::TARC};
-const std::set<uint32_t> kOfQueues{reg::RDBAL, reg::RDBAH, reg::RDLEN, reg::RDH, reg::RDT, reg::RXDCTL};
-
 bool within(uint32_t offset, uint32_t table, uint32_t bytes) {
   return offset >= table && offset < table + bytes && offset % 4 == 0;
 }
 
-bool known(uint32_t offset) {
-  const uint32_t in_block = offset % reg::RECEIVE_STRIDE;
-  const bool queue = within(offset, reg::RECEIVE_BLOCK, kQueues * reg::RECEIVE_STRIDE) ||
-                     within(offset, kTransmit, reg::RECEIVE_STRIDE);
-  const bool table = within(offset, reg::MTA, 512) || within(offset, reg::RETA, 128) ||
-                     within(offset, reg::RSSRK, 40) || within(offset, reg::EITR, 20);
-  return table || (queue && kOfQueues.contains(in_block)) || kStatistics.contains(offset) ||
-         kPlain.contains(offset);
-}
-
-bool is_head(uint32_t offset) {
-  return within(offset, reg::RECEIVE_BLOCK, kQueues * reg::RECEIVE_STRIDE) &&
-         offset % reg::RECEIVE_STRIDE == reg::RDH;
-}
-
-bool is_tail(uint32_t offset) {
-  return within(offset, reg::RECEIVE_BLOCK, kQueues * reg::RECEIVE_STRIDE) &&
-         offset % reg::RECEIVE_STRIDE == reg::RDT;
-}
-
 }  // namespace
+
+bool ChipMap::in_receive_block(uint32_t offset) const {
+  return within(offset, receive_block, receive_queues * receive_stride);
+}
+
+bool ChipMap::knows(uint32_t offset) const {
+  for (const Table& table : tables) {
+    if (within(offset, table.offset, table.bytes)) return true;
+  }
+  const bool queue = in_receive_block(offset) || within(offset, transmit_block, receive_stride);
+  return (queue && of_queues.contains(offset % receive_stride)) || statistics.contains(offset) ||
+         plain.contains(offset);
+}
+
+const ChipMap& map_of_82574() {
+  static const ChipMap map{
+      .device = 0x10d3,
+      .receive_block = reg::RECEIVE_BLOCK,
+      .receive_stride = reg::RECEIVE_STRIDE,
+      .receive_queues = 2,
+      .transmit_block = reg::TRANSMIT_BLOCK,
+      .plain = {reg::CTRL,
+                reg::STATUS,
+                reg::EECD,
+                reg::CTRL_EXT,
+                reg::MDIC,
+                reg::EXTCNF_CTRL,
+                reg::PBA,
+                reg::GCR,
+                reg::ITR,
+                reg::IMS,
+                reg::IMC,
+                reg::EIAC,
+                reg::IVAR,
+                reg::ICR,
+                reg::RXCSUM,
+                reg::RFCTL,
+                reg::RCTL,
+                reg::MRQC,
+                reg::TCTL,
+                reg::TIPG,
+                reg::RECEIVE_BLOCK + reg::RDTR,
+                reg::RECEIVE_BLOCK + reg::RADV,
+                reg::TRANSMIT_BLOCK + reg::TARC},
+      .of_queues = {reg::RDBAL, reg::RDBAH, reg::RDLEN, reg::RDH, reg::RDT, reg::RXDCTL},
+      .statistics = {reg::CRCERRS,   reg::ALGNERRC, reg::MPC,       reg::XONRXC, reg::XONTXC, reg::XOFFRXC,
+                     reg::XOFFTXC,   reg::GPRC,     reg::BPRC,      reg::MPRC,   reg::GPTC,   reg::GORCL,
+                     reg::GORCL + 4, reg::GOTCL,    reg::GOTCL + 4, reg::RNBC,   reg::RUC,    reg::RFC,
+                     reg::ROC,       reg::RJC,      reg::MPTC,      reg::BPTC},
+      .tables = {{reg::MTA, 512}, {reg::RETA, 128}, {reg::RSSRK, 40}, {reg::EITR, 20}}};
+  return map;
+}
 
 // ---- registers -------------------------------------------------------------------------------------
 
 uint32_t Chip::read(uint32_t offset) {
   if (removed) return ~0u;
-  if (!known(offset)) complaints.push_back(fmt::format("read of {:#x}", offset));
-  if (kStatistics.contains(offset) || offset == reg::ICR) return std::exchange(registers[offset], 0);
+  if (!map.knows(offset)) complaints.push_back(fmt::format("read of {:#x}", offset));
+  if (map.statistics.contains(offset) || offset == reg::ICR) return std::exchange(registers[offset], 0);
   switch (offset) {
     case reg::STATUS:
       return registers[offset] | 2u << reg::status::SPEED_SHIFT |
@@ -93,22 +92,23 @@ uint32_t Chip::read(uint32_t offset) {
 
 void Chip::write(uint32_t offset, uint32_t value) {
   if (removed) return;
-  if (!known(offset)) complaints.push_back(fmt::format("write of {:#x}", offset));
+  if (!map.knows(offset)) complaints.push_back(fmt::format("write of {:#x}", offset));
   if (offset == reg::CTRL && (value & reg::ctrl::RST)) return reset();
   if (offset == reg::MDIC) value |= reg::mdic::READY;
   if (offset == reg::ICR) value = registers[offset] & ~value;
-  if (is_head(offset) && (registers[reg::RCTL] & reg::rctl::EN))
+  const bool queue = map.in_receive_block(offset);
+  if (queue && offset % map.receive_stride == reg::RDH && (registers[reg::RCTL] & reg::rctl::EN))
     complaints.push_back("RDH written while receiving");
-  if (is_tail(offset)) ++tail_writes;
+  if (queue && offset % map.receive_stride == reg::RDT) ++tail_writes;
   registers[offset] = value;
-  if (offset == kTransmit + reg::TDT) transmit();
+  if (offset == map.transmit_block + reg::TDT) transmit();
 }
 
 void Chip::reset() {
   if (bus_master) complaints.push_back("reset with bus mastering on");
   ++resets;
   std::map<uint32_t, uint32_t> kept{{reg::PBA, registers[reg::PBA]}, {reg::STATUS, reg::status::LU}};
-  for (const uint32_t offset : kStatistics) kept[offset] = registers[offset];
+  for (const uint32_t offset : map.statistics) kept[offset] = registers[offset];
   registers = std::move(kept);
   if (reset_hangs) registers[reg::CTRL] = reg::ctrl::RST;
 }
@@ -127,12 +127,12 @@ std::byte* Chip::reach(uint64_t iova, uint64_t bytes, bool device_writes) {
 }
 
 uint32_t& Chip::receive_register(uint32_t queue, uint32_t offset) {
-  return registers[reg::RECEIVE_BLOCK + queue * reg::RECEIVE_STRIDE + offset];
+  return registers[map.receive_block + queue * map.receive_stride + offset];
 }
 
 uint32_t Chip::armed(uint32_t queue) const {
   const auto at = [&](uint32_t offset) {
-    const auto found = registers.find(reg::RECEIVE_BLOCK + queue * reg::RECEIVE_STRIDE + offset);
+    const auto found = registers.find(map.receive_block + queue * map.receive_stride + offset);
     return found == registers.end() ? 0 : found->second;
   };
   const uint32_t ring = at(reg::RDLEN) / 16;
@@ -161,12 +161,13 @@ bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, uint
 
 void Chip::transmit() {
   if (!(registers[reg::TCTL] & reg::tctl::EN)) return;
-  const auto at = [&](uint32_t offset) -> uint32_t& { return registers[kTransmit + offset]; };
+  const auto at = [&](uint32_t offset) -> uint32_t& { return registers[map.transmit_block + offset]; };
   const uint64_t ring = at(reg::TDBAL) | uint64_t{at(reg::TDBAH)} << 32;
   const uint32_t slots = at(reg::TDLEN) / 16;
   for (uint32_t& head = at(reg::TDH); head != at(reg::TDT); head = (head + 1) % slots) {
     auto* descriptor = reinterpret_cast<intel::Descriptor*>(reach(ring + 16 * head, 16, true));
     if (descriptor == nullptr) return;
+    check_sent(descriptor->word);
     const uint64_t length = descriptor->word & 0xffff;
     const auto* data = reinterpret_cast<uint8_t*>(reach(descriptor->address, length, false));
     if (data == nullptr) return;
@@ -193,7 +194,7 @@ class ModelBar final : public pci::Bar {
 }  // namespace
 
 ModelFunction::ModelFunction(std::shared_ptr<Chip> chip, uint16_t device)
-    : chip_(std::move(chip)), device_(device) {
+    : chip_(std::move(chip)), device_(device != 0 ? device : chip_->map.device) {
   chip_->registers[reg::STATUS] = reg::status::LU;
   chip_->events = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 }

@@ -1,6 +1,7 @@
-// An 82574L in the process, for what QEMU's never does: bad descriptors, bad frames, missed frames, a
-// reset that hangs, removal, PCIe errors. Registers only as far as the driver uses them, and as the
-// datasheet says, not as the driver expects: an access to any other register is remembered as a complaint.
+// An 82574L in the process (Chip; igb_model.h has the igb family), for what QEMU's never does: bad
+// descriptors, bad frames, missed frames, a reset that hangs, removal, PCIe errors. Registers only as far as
+// the driver uses them, and as the datasheet says, not as the driver expects: an access to any other register
+// is remembered as a complaint.
 //
 // A test keeps the Chip; the driver gets a ModelFunction of it. One thread.
 #pragma once
@@ -9,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,11 +28,32 @@ struct WriteBack {
   bool write_data = true;
 };
 
+// Where a chip has what.
+struct ChipMap {
+  uint16_t device;  // PCI id
+  uint32_t receive_block, receive_stride, receive_queues, transmit_block;
+  std::set<uint32_t> plain;       // registers of the chip
+  std::set<uint32_t> of_queues;   // registers of a queue
+  std::set<uint32_t> statistics;  // clear when read
+  struct Table {
+    uint32_t offset, bytes;
+  };
+  std::vector<Table> tables;
+
+  bool knows(uint32_t offset) const;
+  bool in_receive_block(uint32_t offset) const;
+};
+const ChipMap& map_of_82574();
+
 class Chip {
  public:
+  explicit Chip(const ChipMap& own = map_of_82574()) : map(own) {}
+  virtual ~Chip() = default;
+  const ChipMap& map;
+
   // ---- the wire
   // Delivers a frame to a queue as one descriptor; false if it has none, or the device does not receive.
-  bool deliver(const std::vector<uint8_t>& frame, const WriteBack& how = {}, uint32_t queue = 0);
+  virtual bool deliver(const std::vector<uint8_t>& frame, const WriteBack& how = {}, uint32_t queue = 0);
   std::vector<std::vector<uint8_t>> sent;
 
   // ---- faults
@@ -46,8 +69,8 @@ class Chip {
   uint32_t tail_writes = 0;
 
   // ---- the driver's side
-  uint32_t read(uint32_t offset);
-  void write(uint32_t offset, uint32_t value);
+  virtual uint32_t read(uint32_t offset);
+  virtual void write(uint32_t offset, uint32_t value);
   // What the device may reach.
   struct Window {
     uint64_t iova;
@@ -61,15 +84,20 @@ class Chip {
   Fd events;  // an eventfd: the function's
   pci::Function::Events pending;
 
- private:
+ protected:
   std::byte* reach(uint64_t iova, uint64_t bytes, bool device_writes);
-  void reset();
+  virtual void reset();
+  // Complains if it is not as the chip wants it.
+  virtual void check_sent(uint64_t) {}
+
+ private:
   void transmit();
 };
 
 class ModelFunction final : public pci::Function {
  public:
-  explicit ModelFunction(std::shared_ptr<Chip> chip, uint16_t device = 0x10d3);
+  // `device`: another PCI id than the chip has.
+  explicit ModelFunction(std::shared_ptr<Chip> chip, uint16_t device = 0);
   const std::string& address() const override { return address_; }
   Result<uint32_t> config_read(uint32_t offset, uint32_t bytes) override;
   Result<void> config_write(uint32_t, uint32_t, uint32_t) override { return {}; }

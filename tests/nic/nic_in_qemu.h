@@ -111,6 +111,84 @@ class NicInQemu : public testing::Test {
     EXPECT_EQ(compared, count) << "of " << sent << " sent";
   }
 
+  using MakeFrame = std::function<Frame(const Flow&, uint32_t number)>;
+  // Frames of random flows arrive in the queue that a software Toeplitz says, in order. `ports`: whether the
+  // chip hashes a flow's ports.
+  void expect_spread(uint32_t count, const std::function<bool(const Flow&)>& ports, const MakeFrame& make) {
+    const auto key = rss_key();
+    std::mt19937 random(7);
+    std::vector<Frames> expected(nic_->queues()), taken(nic_->queues());
+    Frames sent;
+    for (uint32_t i = 0; i < count; ++i) {
+      const Flow flow = random_flow(random);
+      sent.push_back(make(flow, i));
+      expected[software_toeplitz(key, flow.tuple(ports(flow))) % 128 % nic_->queues()].push_back(sent.back());
+    }
+    size_t next = 0;
+    EXPECT_TRUE(eventually([&] {
+      for (int i = 0; i < 8 && next < sent.size() && machine_->send(sent[next]); ++i) ++next;
+      size_t came = 0;
+      for (uint32_t queue = 0; queue < nic_->queues(); ++queue) {
+        nic_->take(taken[queue], 32, queue);
+        came += taken[queue].size();
+      }
+      return came >= sent.size();
+    }));
+    for (uint32_t queue = 0; queue < nic_->queues(); ++queue) {
+      EXPECT_GT(expected[queue].size(), count / nic_->queues() / 2);  // the test's own flows are spread
+      EXPECT_TRUE(taken[queue] == expected[queue]) << "queue " << queue;
+    }
+  }
+
+  // ---- sleeping and link
+
+  void wakes_for_each_frame(pci::Interrupt interrupt) {
+    run({.descriptors = 64}, interrupt);
+    ReceiveQueue& queue = nic_->queue();
+    for (uint32_t i = 0; i < 200; ++i) {
+      Frames frames;
+      if (i % 2 == 0) machine_->send(make_frame(i, 60));  // before, or while it falls asleep
+      queue.enable_wake();
+      if (i % 2 == 1) machine_->send(make_frame(i, 60));
+      if (nic_->take(frames).frames == 0) {
+        ASSERT_TRUE(readable(queue.wait_fd(), milliseconds(5000))) << "lost wake-up at frame " << i;
+      }
+      queue.disable_wake();
+      ASSERT_TRUE(eventually([&] {
+        nic_->take(frames);
+        return frames.size() == 1;
+      }));
+      EXPECT_EQ(frames[0], make_frame(i, 60));
+    }
+  }
+
+  void sleeps_on(pci::Interrupt interrupt) {
+    run({.descriptors = 64}, interrupt);
+    ReceiveQueue& queue = nic_->queue();
+    through({make_frame(1, 60)});
+    EXPECT_FALSE(readable(queue.wait_fd(), milliseconds(50)));  // masked: polling costs no interrupts
+    queue.enable_wake();
+    EXPECT_FALSE(readable(queue.wait_fd(), milliseconds(100)));  // what was taken does not wake
+    queue.disable_wake();
+  }
+
+  void reports_link_changes(pci::Interrupt interrupt) {
+    run({.descriptors = 64}, interrupt);
+    Port& port = nic_->port();
+    port.handle_event();
+    for (const bool up : {false, true, false}) {
+      machine_->set_link(up);
+      EXPECT_TRUE(eventually([&] {  // with one vector for all it is the sleeping worker who is told
+        nic_->queue().enable_wake();
+        readable(nic_->queue().wait_fd(), milliseconds(20));
+        nic_->queue().disable_wake();
+        if (!readable(port.event_fd(), milliseconds(0))) return false;
+        port.handle_event();
+        return port.link().up == up;
+      })) << up;
+    }
+  }
+
   std::shared_ptr<Machine> machine_;
   std::unique_ptr<OpenPort> nic_;
   std::byte* arena_ = nullptr;

@@ -94,6 +94,10 @@ Result<uint64_t> send(const char* address, const char* path) {
   if (auto started = (*port)->start(); !started) return std::unexpected(started.error());
 
   const auto end = std::chrono::steady_clock::now() + kDeadline;
+  while (!(*port)->link().up) {  // it may have to negotiate
+    if (std::chrono::steady_clock::now() > end) return fail(Code::kSystem, "the NIC has no link");
+    ::usleep(1000);
+  }
   Sender sender(*(*port)->transmit_queue(), *arena);
   Frames frames(path);
   std::vector<char> frame;

@@ -2,6 +2,7 @@
 """Frames for the VM tests, and what became of them.
 
     frames.py make FILE COUNT      a pcap file: COUNT frames over all lengths from 60 to 9,014
+    frames.py flows FILE COUNT     the same of 400 UDP flows
     frames.py same SENT TAKEN      status 1, with the first difference, unless both hold the same frames in the same order
 """
 
@@ -23,6 +24,44 @@ def make(path, count):
             start = number * 31 % LONGEST
             frame = HEAD + struct.pack("<I", number) + body[start:start + length - len(HEAD) - 4]
             file.write(struct.pack("<IIII", 1, 0, length, length) + frame)
+
+
+def flow_head(number, length):
+    """Ethernet, IPv4 and UDP of one of 400 flows."""
+    flow = number * 7919 % 400
+    addresses = bytes([10, 0, 0, flow % 20, 10, 1, flow // 20, 7])
+    head = struct.pack(">BBHHHBBH", 0x45, 0, length - 14, 0, 0, 64, 17, 0) + addresses
+    return HEAD[:12] + b"\x08\x00" + head + struct.pack(">HHHH", 1000 + flow, 53, length - 34, 0)
+
+
+def flows(path, count):
+    count, body = int(count), random.Random(1).randbytes(2 * LONGEST)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for number in range(count):
+            length = SHORTEST + number * 13 % (LONGEST - SHORTEST + 1)
+            start = number * 31 % LONGEST
+            frame = flow_head(number, length) + struct.pack("<I", number)
+            frame += body[start:start + length - len(frame)]
+            file.write(struct.pack("<IIII", 1, 0, length, length) + frame)
+
+
+def same_flows(sent_path, taken_path):
+    """Each flow in its order; flows of different queues may overtake each other."""
+    def by_flow(path):
+        found = {}
+        for frame in frames(path):
+            if frame.startswith(HEAD[:12] + b"\x08\x00"):
+                found.setdefault(frame[26:38], []).append(frame)
+        return found
+    sent, taken = by_flow(sent_path), by_flow(taken_path)
+    for flow, expected in sent.items():
+        got = taken.pop(flow, [])
+        if got != expected:
+            sys.exit(f"{taken_path}: flow {flow.hex()}: {len(got)} of {len(expected)} frames, or others")
+    if taken:
+        sys.exit(f"{taken_path}: {len(taken)} flows that nobody sent")
+    print(f"{sum(map(len, sent.values()))} frames of {len(sent)} flows, the same")
 
 
 def frames(path):
@@ -54,4 +93,4 @@ def same(sent_path, taken_path):
 
 
 if __name__ == "__main__":
-    {"make": make, "same": same}[sys.argv[1]](*sys.argv[2:])
+    {"make": make, "flows": flows, "same": same}[sys.argv[1]](*sys.argv[2:])
