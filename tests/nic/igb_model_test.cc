@@ -46,7 +46,7 @@ class IgbModel : public Test {
     ASSERT_TRUE(port) << port.error().message();
     memory_.resize(options.queues * kBuffers * (options.mtu > 1500 ? 16384 : 2048));
     nic_ = std::make_unique<OpenPort>(std::move(*port), memory_.data(), memory_.size(), kBuffers);
-    nic_->arm_and_start();
+    ASSERT_NO_FATAL_FAILURE(nic_->arm_and_start());
   }
   Burst take(uint32_t queue = 0) { return nic_->take(frames_, 64, queue); }
   QueueCounters counters() { return nic_->port().counters(); }
@@ -115,8 +115,10 @@ TEST_P(IgbFamily, has_one_queue_more_than_the_chip_refused_by_name) {
 TEST_P(IgbFamily, gives_each_queue_a_vector_as_long_as_there_are_some_and_polls_the_others) {
   run(kind(), {.queues = kind().queues});
   for (uint32_t queue = 0; queue < kind().queues; ++queue) {
-    const bool own = queue < kind().vectors - 1;
+    const uint32_t link = kind().vectors - 1;
+    const bool own = queue < link;
     EXPECT_EQ(chip_->vector_of(queue), own ? static_cast<int>(queue) : -1) << queue;
+    if (queue == link) continue;  // its bit is that vector's
     nic_->queue(queue).enable_wake();
     EXPECT_EQ(chip_->registers[reg::EIMS] >> queue & 1, own ? 1u : 0u) << queue;
     nic_->queue(queue).disable_wake();

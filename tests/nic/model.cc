@@ -197,6 +197,7 @@ ModelFunction::ModelFunction(std::shared_ptr<Chip> chip, uint16_t device)
     : chip_(std::move(chip)), device_(device != 0 ? device : chip_->map.device) {
   chip_->registers[reg::STATUS] = reg::status::LU;
   chip_->events = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  doorbell_ = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 }
 
 Result<uint32_t> ModelFunction::config_read(uint32_t offset, uint32_t) {

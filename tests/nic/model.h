@@ -106,8 +106,13 @@ class ModelFunction final : public pci::Function {
   Result<DmaMemory> dma_allocate(uint64_t bytes) override;
   Result<bool> reset() override { return false; }
   Result<void> set_bus_master(bool on) override;
-  Result<pci::Interrupt> enable_interrupts(uint32_t) override { return interrupt; }
-  int interrupt_fd(uint32_t) const override { return -1; }
+  Result<pci::Interrupt> enable_interrupts(uint32_t vectors) override {
+    vectors_ = vectors;
+    return interrupt;
+  }
+  int interrupt_fd(uint32_t vector) const override {
+    return interrupt == pci::Interrupt::kMsix && vector < vectors_ ? doorbell_.get() : -1;
+  }
   bool consume_interrupt(uint32_t) override { return false; }
   int event_fd() const override { return chip_->events.get(); }
   Events consume_events() override;
@@ -120,6 +125,8 @@ class ModelFunction final : public pci::Function {
   std::shared_ptr<Chip> chip_;
   std::string address_ = "0000:03:00.0";
   uint16_t device_;
+  uint32_t vectors_ = 0;
+  Fd doorbell_;  // of all vectors
   std::vector<Mapping> memory_;
 };
 
