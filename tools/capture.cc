@@ -2,6 +2,7 @@
 // to a pcap file. Says at the end, and on the way, where every frame went.
 #include <net/if.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -23,8 +24,11 @@ namespace po = boost::program_options;
 
 namespace {
 
-constexpr uint32_t kBurstFrames = 512;
+constexpr uint32_t kBurstFrames = 1024;
 constexpr uint32_t kPrefetchAhead = 8;
+// Into a file we write what came together: so many frames at a time, or what came within that time.
+constexpr uint32_t kBatchFrames = 1024;
+constexpr uint32_t kBatchMs = 10;
 
 struct CaptureWords {
   std::string what, interface, file, filter_file, kind, level;
@@ -107,6 +111,17 @@ Result<void> balance_options(const CaptureWords& words, client::ClientOptions& o
   return {};
 }
 
+// Whether somebody may be watching what we write as we write it: a pipe, a socket, a terminal.
+bool watched(const CaptureWords& words) {
+  if (words.file.empty()) return false;
+  struct stat status{};
+  const bool there =
+      words.file == "-" ? ::fstat(STDOUT_FILENO, &status) == 0 : ::stat(words.file.c_str(), &status) == 0;
+  if (!there) return false;
+  const bool terminal = words.file == "-" && ::isatty(STDOUT_FILENO) != 0;
+  return S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) || terminal;
+}
+
 Result<void> attach(const CaptureWords& words, Source& source) {
   auto port_text = find_what(words);
   if (!port_text) return std::unexpected(port_text.error());
@@ -118,7 +133,9 @@ Result<void> attach(const CaptureWords& words, Source& source) {
                                 .wait_ms = static_cast<int32_t>(words.wait.ns / 1'000'000),
                                 .merge_wait_ms = 10,
                                 .kind = {},
-                                .level = {}};
+                                .level = {},
+                                .batch_frames = words.flush || watched(words) ? 0 : kBatchFrames,
+                                .batch_ms = kBatchMs};
   if (auto agreed = balance_options(words, options); !agreed) return agreed;
   uint32_t link_type = 1;
   if (!port_text->empty()) {
@@ -222,13 +239,20 @@ struct Outcome {
 Outcome capture_loop(const CaptureWords& words, client::Client& client, pcapfile::Writer* writer) {
   Outcome outcome;
   Progress progress(client, words.quiet);
+  uint64_t until = words.count.value != 0 ? words.count.value : ~uint64_t{0};
+  bool broken = false;
   for (;;) {
     client::FrameBurst burst;
-    uint32_t max = kBurstFrames;
-    if (words.count.value != 0)
-      max = static_cast<uint32_t>(std::min<uint64_t>(max, words.count.value - outcome.frames));
-    outcome.last = client.take(max, 200, burst);
-    if (outcome.last == client::Taken::kFrames) {
+    const auto max = static_cast<uint32_t>(std::min<uint64_t>(kBurstFrames, until - outcome.frames));
+    const client::Taken taken = client.take(max, broken ? 0 : 200, burst);
+    if (broken && taken == client::Taken::kTimeout) break;
+    outcome.last = taken;
+    if (outcome.last == client::Taken::kBreak && !broken) {
+      // What lies in our rings has come before the signal did.
+      broken = true;
+      const uint64_t waiting = uint64_t{client.ring_slots()} * client.rings();
+      until = std::min(until, outcome.frames + waiting);
+    } else if (outcome.last == client::Taken::kFrames) {
       for (uint32_t i = 0; i < burst.count; ++i) outcome.bytes += burst.frames[i].length;
       if (writer != nullptr && !write_burst(client, burst, burst.count, *writer)) outcome.write_failed = true;
       client.give_back(burst);
@@ -240,7 +264,7 @@ Outcome capture_loop(const CaptureWords& words, client::Client& client, pcapfile
       break;
     }
     progress.tick(outcome.frames);
-    if (outcome.write_failed || (words.count.value != 0 && outcome.frames == words.count.value)) break;
+    if (outcome.write_failed || outcome.frames == until) break;
   }
   progress.clear();
   return outcome;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <utility>
 
 #include "capture/base/names.h"
 #include "capture/base/run_dir.h"
@@ -21,6 +22,9 @@ namespace {
 constexpr int kAnswerMs = 10'000;
 constexpr int kAppearMs = 20;  // between looks for an engine that is to appear
 constexpr int kLagMs = 1;      // between looks while a worker lags
+constexpr uint32_t kMaxBatchMs = 60'000;
+// A ring has room for this many batches: for what comes while a woken consumer is on its way.
+constexpr uint32_t kBatchesPerRing = 4;
 
 uint64_t monotonic_ms() {
   timespec now{};
@@ -114,6 +118,8 @@ Result<void> Client::greet(const ClientOptions& options, const std::string& clus
     [[maybe_unused]] const auto compiled = program->compile();
     gather.filter = std::move(*program);
   }
+  batch_frames_ = std::min(options.batch_frames, attached_.ring_slots / kBatchesPerRing);
+  batch_ms_ = static_cast<int>(std::min(options.batch_ms, kMaxBatchMs));
   gather.merge = options.merge && attached_.workers > 1;
   gather.wait_ns = uint64_t{options.merge_wait_ms} * 1'000'000;
   gathering_ = gather.merge || gather.filter;
@@ -195,6 +201,7 @@ Taken Client::take(uint32_t max, int timeout_ms, FrameBurst& burst) {
     const bool over = closed_ || sources_ended();
     if (look(max, over, burst) != 0) {
       if (selectable_) update_selectable();
+      flowing_ = true;
       return Taken::kFrames;
     }
     if (over && !rings_.any_ready()) return nothing_left();
@@ -208,7 +215,7 @@ Taken Client::take(uint32_t max, int timeout_ms, FrameBurst& burst) {
       if (selectable_) update_selectable();
       return Taken::kTimeout;
     }
-    sleep(static_cast<int>(std::min<int64_t>(left, 1 << 30)));
+    sleep(max, static_cast<int>(std::min<int64_t>(left, 1 << 30)));
   }
 }
 
@@ -323,13 +330,19 @@ Result<void> Client::set_filter(const std::vector<filter::Instruction>& instruct
   return {};
 }
 
-void Client::sleep(int timeout_ms) {
+// Once for a batch, if frames came lately; and if none came by then, for a single one.
+void Client::sleep(uint32_t max, int timeout_ms) {
   if (gathering_ && gather_->holding()) {
     ::poll(nullptr, 0, timeout_ms < 0 ? kLagMs : std::min(timeout_ms, kLagMs));
     return;
   }
+  uint32_t frames = 1;
+  if (std::exchange(flowing_, false) && batch_frames_ > 1) {
+    frames = std::min(batch_frames_, max);
+    timeout_ms = timeout_ms < 0 ? batch_ms_ : std::min(timeout_ms, batch_ms_);
+  }
   read_socket();
-  if (closed_ || !rings_.prepare_sleep() || sources_ended()) return;
+  if (closed_ || !rings_.prepare_sleep(frames) || sources_ended()) return;
   pollfd fds[] = {{socket_.get(), POLLIN, 0}, {break_fd_.get(), POLLIN, 0}};
   ::poll(fds, 2, timeout_ms);
   if ((fds[1].revents & POLLIN) != 0 && !selectable_) {

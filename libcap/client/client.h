@@ -31,6 +31,10 @@ struct ClientOptions {
   uint32_t merge_wait_ms = 10;
   std::optional<cluster::Kind> kind = {};  // that the cluster must have
   std::optional<cluster::Level> level = {};
+  // Fewer wake-ups: take() that found nothing, shortly after it gave frames, sleeps until a ring has so many
+  // (at most a quarter of it, at most `max`) or for batch_ms. 0: until there is one.
+  uint32_t batch_frames = 0;
+  uint32_t batch_ms = 10;
 };
 
 struct Stats {
@@ -97,7 +101,7 @@ class Client {
   std::string why_detached() const;
   bool sources_ended() const;
   Taken nothing_left();
-  void sleep(int timeout_ms);
+  void sleep(uint32_t max, int timeout_ms);
   void update_selectable();
 
   Fd socket_, break_fd_, epoll_;
@@ -108,6 +112,9 @@ class Client {
   bool gathering_ = false;  // bursts come from gather_, else from the rings directly
   std::optional<message::Received> filter_answer_;
   uint32_t next_ring_ = 0;
+  uint32_t batch_frames_ = 0;  // 0 or 1: every frame wakes us
+  int batch_ms_ = 0;
+  bool flowing_ = false;  // frames came, and since then we did not sleep for a batch in vain
   bool selectable_ = false;
   bool ready_signalled_ = false;
   bool closed_ = false;  // the engine closed the socket

@@ -60,6 +60,8 @@ ringcap::Result<ClientOptions> convert(const ringcap_options& o) {
   options.merge = (o.flags & RINGCAP_MERGE) != 0;
   options.wait_ms = o.wait_ms;
   if (o.merge_wait_ms != 0) options.merge_wait_ms = o.merge_wait_ms;
+  options.batch_frames = o.batch_frames;
+  if (o.batch_ms != 0) options.batch_ms = o.batch_ms;
   const auto* first = reinterpret_cast<const ringcap::filter::Instruction*>(o.filter);
   if (first != nullptr) options.filter.assign(first, first + o.filter_length);
   return options;

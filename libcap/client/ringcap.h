@@ -95,9 +95,15 @@ struct ringcap_options {
   uint32_t merge_wait_ms;                   /* for a worker that lags; 0: 10 */
   const char* kind;  /* NAME@CLUSTER: the kind that the cluster must have ("flow5"); NULL: whichever it has */
   const char* level; /* "inner" or "outer"; NULL: whichever it has */
+  /* Fewer wake-ups, for who does not mind that frames wait a little. While frames flow, a sleeping
+   * ringcap_take() is woken when so many of them wait (at most a quarter of the ring, at most its `max`), or
+   * after batch_ms with what there is; the end, a break and the engine's death wake it at once. The first
+   * frame after a quiet time, and ringcap_fd(), are as without. 0: woken by every frame. */
+  uint32_t batch_frames;
+  uint32_t batch_ms; /* how long frames may wait, at most 60000; 0: 10 */
 };
 
-#define RINGCAP_OPTIONS_INIT {sizeof(struct ringcap_options), NULL, 0, 0, NULL, 0, 0, 0, NULL, NULL}
+#define RINGCAP_OPTIONS_INIT {sizeof(struct ringcap_options), NULL, 0, 0, NULL, 0, 0, 0, NULL, NULL, 0, 0}
 
 struct ringcap_error {
   int code;       /* RINGCAP_E_ value */

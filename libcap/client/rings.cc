@@ -54,14 +54,14 @@ Result<Rings> Rings::map(const message::Attached& a, int rings_fd, int control_f
   return rings;
 }
 
-bool Rings::any_ready() const {
-  return std::ranges::any_of(rings_, [](const Ring& ring) { return ring.head() != ring.next; });
+bool Rings::any_ready(uint64_t frames) const {
+  return std::ranges::any_of(rings_, [&](const Ring& ring) { return ring.head() - ring.next >= frames; });
 }
 
-bool Rings::prepare_sleep() {
-  for (Ring& ring : rings_) ring.control->wake_at.store(ring.next + 1, std::memory_order_relaxed);
+bool Rings::prepare_sleep(uint64_t frames) {
+  for (Ring& ring : rings_) ring.control->wake_at.store(ring.next + frames, std::memory_order_relaxed);
   full_fence();
-  return !any_ready();
+  return !any_ready(frames);
 }
 
 }  // namespace ringcap::client

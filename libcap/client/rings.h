@@ -42,10 +42,13 @@ class Rings {
   static Result<Rings> map(const message::Attached& attached, int rings_fd, int control_fd);
 
   std::vector<Ring>& all() { return rings_; }
-  bool any_ready() const;
-  // Going to sleep: says at which heads to be woken, and looks once more. False: something came meanwhile.
-  // Pairs with Worker::leave_recent(): of the two sides' fences, at least one sees the other's store.
-  bool prepare_sleep();
+  // Whether any ring has so many frames that were not taken.
+  bool any_ready(uint64_t frames = 1) const;
+  // Going to sleep until a ring has so many frames: says at which heads to be woken, and looks once more.
+  // False: they are there. Who asks for more than one frame sleeps for a limited time only: the last frames
+  // of a burst wake nobody. Pairs with Worker::leave_recent(): of the two sides' fences, at least one sees
+  // the other's store.
+  bool prepare_sleep(uint64_t frames = 1);
 
  private:
   Mapping lines_, control_;

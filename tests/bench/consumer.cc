@@ -2,7 +2,8 @@
 // cache line, checks that the sequence numbers of gen: rise, gives back. --read=all: reads every byte;
 // --read=none: the descriptor alone, for frames that have no number; --read=one: the first handle's frames as
 // `line`, of the others the descriptors alone. --handles=N: attaches N times (members of a cluster, where
-// --engine says NAME@CLUSTER) and serves them in turn. It never sleeps. For --ms from the first frame on, or
+// --engine says NAME@CLUSTER) and serves them in turn. It never sleeps, unless --wait says how
+// long a take may wait, and --batch for how many frames. For --ms from the first frame on, or
 // until the sources end; then it prints what it read and lost.
 #include <vector>
 
@@ -60,6 +61,7 @@ ringcap_t* attach(const Options& options) {
   ringcap_options how = RINGCAP_OPTIONS_INIT;
   how.wait_ms = 10'000;
   how.ring_frames = static_cast<uint32_t>(number(options, "ring"));
+  how.batch_frames = static_cast<uint32_t>(number(options, "batch"));
   ringcap_t* handle = nullptr;
   ringcap_error error{};
   if (ringcap_attach(text(options, "engine").c_str(), &how, &handle, &error) != RINGCAP_OK)
@@ -76,9 +78,15 @@ bool take(ringcap_t* handle, uint32_t max, int wait_ms, ringcap_burst& burst) {
 
 using Handles = std::vector<ringcap_t*>;
 
-// Takes without waiting: a benchmark's consumer never sleeps. kFirst: how the first handle's frames are read.
+// What each take asks for.
+struct Takes {
+  uint32_t max;
+  int wait_ms;
+};
+
+// kFirst: how the first handle's frames are read.
 template <Read kFirst, Read kOthers>
-Total consume(const Handles& handles, uint64_t for_ns, uint32_t max) {
+Total consume(const Handles& handles, uint64_t for_ns, Takes takes) {
   Total total;
   ringcap_burst burst;
   const uint64_t end = now_ns() + for_ns;
@@ -86,7 +94,7 @@ Total consume(const Handles& handles, uint64_t for_ns, uint32_t max) {
   for (uint32_t round = 1; round % kRoundsPerLook != 0 || now_ns() < end; ++round) {
     turn = turn + 1 < handles.size() ? turn + 1 : 0;
     ringcap_t* const handle = handles[turn];
-    if (!take(handle, max, 0, burst)) break;
+    if (!take(handle, takes.max, takes.wait_ms, burst)) break;
     if (burst.count == 0) continue;
     if (turn == 0)
       read_burst<kFirst>(burst, total);
@@ -97,11 +105,11 @@ Total consume(const Handles& handles, uint64_t for_ns, uint32_t max) {
   return total;
 }
 
-Total consume_as(const std::string& read, const Handles& handles, uint64_t for_ns, uint32_t max) {
-  if (read == "none") return consume<Read::kNone, Read::kNone>(handles, for_ns, max);
-  if (read == "one") return consume<Read::kLine, Read::kNone>(handles, for_ns, max);
-  if (read == "all") return consume<Read::kAll, Read::kAll>(handles, for_ns, max);
-  return consume<Read::kLine, Read::kLine>(handles, for_ns, max);
+Total consume_as(const std::string& read, const Handles& handles, uint64_t for_ns, Takes takes) {
+  if (read == "none") return consume<Read::kNone, Read::kNone>(handles, for_ns, takes);
+  if (read == "one") return consume<Read::kLine, Read::kNone>(handles, for_ns, takes);
+  if (read == "all") return consume<Read::kAll, Read::kAll>(handles, for_ns, takes);
+  return consume<Read::kLine, Read::kLine>(handles, for_ns, takes);
 }
 
 uint64_t dropped(const Handles& handles) {
@@ -124,6 +132,8 @@ int main(int argc, char** argv) {
                                          {"read", "line"},
                                          {"max", "256"},
                                          {"ring", "0"},
+                                         {"wait", "0"},
+                                         {"batch", "0"},
                                          {"handles", "1"}});
   pin_to(static_cast<int>(number(options, "core")));
   Handles handles;
@@ -132,20 +142,20 @@ int main(int argc, char** argv) {
   if (!take(handles[0], 1, 10'000, first) || first.count == 0) fail("no frame came within 10 s");
   ringcap_give_back(handles[0], &first);
 
-  const auto max = static_cast<uint32_t>(number(options, "max"));
+  const Takes takes{static_cast<uint32_t>(number(options, "max")), static_cast<int>(number(options, "wait"))};
   const uint64_t for_ns = number(options, "ms") * 1'000'000;
   const uint64_t dropped_before = dropped(handles);
   const CoreShare measured;
   const uint64_t start = now_ns();
-  const Total total = consume_as(text(options, "read"), handles, for_ns, max);
+  const Total total = consume_as(text(options, "read"), handles, for_ns, takes);
   const double seconds = static_cast<double>(now_ns() - start) / 1e9;
   const double share = measured.share();
   fmt::print(
       "{{\"frames\": {}, \"lost\": {}, \"wrong\": {}, \"burst\": {:.1f}, \"seconds\": {:.6f}, "
-      "\"share\": {:.3f}, \"sum\": {}}}\n",
+      "\"share\": {:.3f}, \"cpu_ns\": {}, \"sum\": {}}}\n",
       total.frames, dropped(handles) - dropped_before, total.wrong,
       static_cast<double>(total.frames) / static_cast<double>(total.bursts ? total.bursts : 1), seconds,
-      share, total.sum);
+      share, cpu_ns(RUSAGE_SELF), total.sum);
   for (ringcap_t* handle : handles) ringcap_detach(handle);
   return total.wrong == 0 ? 0 : 1;
 }

@@ -201,6 +201,34 @@ class Busy:
         return max(used, default=(0, 0))
 
 
+class Others:
+    """What everybody else took of the cores that a contender has to itself, since this was made. For contenders
+    whose threads share a core and sleep: there the scheduler's waiting times say nothing about others.
+
+    Idle time and time of the programs are the kernel's exact counts; what is neither is others' work, interrupts
+    that belong to nobody, and what the host took."""
+
+    def __init__(self, cores, *programs):
+        self.cores, self.pids = cores, [program.pid for program in programs]
+        self.started, self.before = time.monotonic_ns(), self._not_others()
+
+    def share_left(self, ended_ns=0):
+        """What was left of the cores: 1 is all. `ended_ns`: CPU time of a program of ours that has ended."""
+        wall = (time.monotonic_ns() - self.started) * len(self.cores)
+        return min(1, (self._not_others() - self.before + ended_ns) / wall)
+
+    def _not_others(self):
+        return sum(map(_idle_ns, self.cores)) + sum(sum(cpu_ns(pid).values()) for pid in self.pids)
+
+
+def _idle_ns(core):
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        word, *ticks = line.split()
+        if word == f"cpu{core}":
+            return (int(ticks[3]) + int(ticks[4])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    raise Failure(f"there is no core {core}")
+
+
 def wait_until(condition, what, deadline_s=10):
     end = time.monotonic() + deadline_s
     while not (value := condition()):

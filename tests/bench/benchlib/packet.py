@@ -8,7 +8,7 @@ import signal
 import time
 
 from benchlib.engine import missing
-from benchlib.machine import Busy, Program, cpu_ns, hugepages, scratch, wait_until
+from benchlib.machine import Others, Program, cpu_ns, hugepages, scratch, wait_until
 from benchlib.network import RECEIVER, RECEIVER_IF, flood, veth
 from benchlib.sample import Comparison, Goal, Line
 
@@ -29,9 +29,9 @@ class Capture:
         with veth(), hugepages(ARENA_MIB // 2), scratch() as directory, \
                 Program(self.argv, core=CORE, netns=RECEIVER, env={"RINGCAP_RUN_DIR": str(directory)}) as program:
             wait_until(lambda: self.ready(program), f"{program.name} to capture")
-            before, busy = sum(cpu_ns(program.pid).values()), Busy(program)
+            before, others = sum(cpu_ns(program.pid).values()), Others([CORE], program)
             sent, seconds, share = flood(self.context, frames, self.size)
-            share = min(share, busy.share_wanted())
+            share = min(share, others.share_left())
             _at_rest(program)
             used = sum(cpu_ns(program.pid).values()) - before
             program.stop(signal.SIGINT)

@@ -7,8 +7,9 @@ belongs to:
     near     both under 200 ns            far      both from 380 to 800 ns
     between  anything else, or the two do not agree: the sample counts for nothing
 
-A sample counts only if each of its threads had 98 % of a core besides. A line's figure is the median of
-(at least) five samples of one state.
+A sample counts only if each of its threads had 98 % of a core besides; where threads of a contender share a
+core or sleep, if others took at most 2 % of the contender's cores. A line's figure is the median of (at least)
+five samples of one state.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ class Sample:
     value: float
     before_ns: float
     after_ns: float
-    share: float | None = None  # of a core, of the thread that had least; None: the line asks for none
+    share: float | None = None  # of a core, that the contender had or could have had; None: the line asks for none
     extra: dict = dataclasses.field(default_factory=dict)
 
     @property

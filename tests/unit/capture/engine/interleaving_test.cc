@@ -2,8 +2,10 @@
 // consumer, and the draining of their store buffers (x86-TSO: Sewell et al., CACM 2010), can happen. The
 // property: when both have done all their steps, a consumer that sleeps on a published frame has been woken.
 //
-// The steps are those of Worker::publish, leave_recent and maybe_wake, and of Rings::prepare_sleep;
-// leaving out either fence makes the property fail, which the last two tests show.
+// The steps are those of Worker::publish, leave_recent and maybe_wake, and of Client::sleep and
+// Rings::prepare_sleep; leaving out either fence makes the property fail, which two tests show. A wake-up is
+// a system call, whose locked instructions empty the store buffer: without that, a consumer that looks for a
+// batch first could be forgotten, which the last test shows.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -25,7 +27,14 @@ enum class Step {
   kConsumerFence,  // consumer: its store buffer is empty
   kLookAgain,      // consumer: reads head; if there is something, it does not sleep
   kSleep,          // consumer: sleeps until woken
+  // A batch first: so many frames, or a deadline (which may pass at once: it takes no step).
+  kStoreWakeAtBatch,  // consumer: wake_at := what it has seen + kBatch
+  kTake,      // consumer: takes what there is; where that is something, it sleeps no more in this test
+  kTakeSome,  // consumer: takes what there is, and goes on
+  kDrain,     // consumer: empties its socket: an earlier wake-up wakes it no more
 };
+
+constexpr int kBatch = 2;
 
 struct Thread {
   std::vector<Step> steps;
@@ -41,6 +50,7 @@ struct State {
   bool woken = false;
   bool asleep = false;
   bool gave_up_sleep = false;
+  bool wakes_early = false;  // what would be if a wake-up did not empty the worker's store buffer
 
   int load(const Thread& thread, Word word) const {
     for (auto it = thread.buffer.rbegin(); it != thread.buffer.rend(); ++it)
@@ -60,8 +70,8 @@ struct State {
         k += std::to_string(word) + ":" + std::to_string(value) + " ";
       k += "]";
     }
-    return k + std::to_string(served) + std::to_string(seen) + (woken ? "w" : "") + (asleep ? "s" : "") +
-           (gave_up_sleep ? "g" : "");
+    return k + std::to_string(served) + "," + std::to_string(seen) + (woken ? "w" : "") +
+           (asleep ? "s" : "") + (gave_up_sleep ? "g" : "");
   }
 };
 
@@ -80,6 +90,7 @@ bool step(State& s, bool worker) {
     case Step::kLook: {
       const int wake_at = s.load(t, kWakeAt);
       if (wake_at != 0 && wake_at != s.served && wake_at <= s.load(t, kHead)) {
+        if (!s.wakes_early && !t.buffer.empty()) return false;
         s.served = wake_at;
         s.woken = true;
       }
@@ -87,6 +98,19 @@ bool step(State& s, bool worker) {
     }
     case Step::kStoreWakeAt:
       t.buffer.emplace_back(kWakeAt, s.seen + 1);
+      break;
+    case Step::kStoreWakeAtBatch:
+      t.buffer.emplace_back(kWakeAt, s.seen + kBatch);
+      break;
+    case Step::kTakeSome:
+      s.seen = s.load(t, kHead);
+      break;
+    case Step::kTake:
+      if (s.load(t, kHead) > s.seen) s.gave_up_sleep = true;
+      s.seen = s.load(t, kHead);
+      break;
+    case Step::kDrain:
+      s.woken = false;
       break;
     case Step::kLookAgain:
       if (s.load(t, kHead) > s.seen) s.gave_up_sleep = true;
@@ -131,8 +155,9 @@ class Explorer {
   int forgotten_ = 0;
 };
 
-Explorer explore(std::vector<Step> worker, std::vector<Step> consumer) {
+Explorer explore(std::vector<Step> worker, std::vector<Step> consumer, bool wakes_early = false) {
   State s;
+  s.wakes_early = wakes_early;
   s.worker.steps = std::move(worker);
   s.consumer.steps = std::move(consumer);
   Explorer explorer;
@@ -156,6 +181,30 @@ TEST(Interleaving, no_order_of_steps_forgets_a_sleeper_with_several_bursts) {
   EXPECT_EQ(all.forgotten(), 0);
 }
 
+// What Client::take() does: sleeps for a batch, takes what came by then, and if that is nothing, sleeps for
+// one.
+const std::vector<Step> kGoToSleepForABatchFirst{
+    Step::kDrain,       Step::kStoreWakeAtBatch, Step::kConsumerFence, Step::kTake, Step::kDrain,
+    Step::kStoreWakeAt, Step::kConsumerFence,    Step::kLookAgain,     Step::kSleep};
+// The same when some came by then: the next batch in vain, and then one.
+const std::vector<Step> kGoToSleepForASecondBatchFirst{
+    Step::kStoreWakeAtBatch, Step::kConsumerFence, Step::kTakeSome,  Step::kDrain,
+    Step::kStoreWakeAtBatch, Step::kConsumerFence, Step::kTake,      Step::kDrain,
+    Step::kStoreWakeAt,      Step::kConsumerFence, Step::kLookAgain, Step::kSleep};
+
+TEST(Interleaving, no_order_of_steps_forgets_a_sleeper_that_slept_for_a_batch_first) {
+  for (const auto& consumer : {kGoToSleepForABatchFirst, kGoToSleepForASecondBatchFirst}) {
+    for (size_t bursts = 1; bursts <= 3; ++bursts) {
+      std::vector<Step> worker;
+      for (size_t i = 0; i < bursts; ++i) worker.insert(worker.end(), {Step::kPublish, Step::kLook});
+      worker.insert(worker.end(), {Step::kWorkerFence, Step::kLook});
+      const auto all = explore(worker, consumer);
+      EXPECT_GE(all.ends(), 3);
+      EXPECT_EQ(all.forgotten(), 0) << bursts;
+    }
+  }
+}
+
 TEST(Interleaving, without_the_workers_fence_a_sleeper_can_be_forgotten) {
   EXPECT_GT(explore({Step::kPublish, Step::kLook, Step::kLook}, kGoToSleep).forgotten(), 0);
 }
@@ -165,6 +214,13 @@ TEST(Interleaving, without_the_consumers_fence_a_sleeper_can_be_forgotten) {
                     {Step::kStoreWakeAt, Step::kLookAgain, Step::kSleep})
                 .forgotten(),
             0);
+}
+
+TEST(Interleaving, if_a_wake_up_overtook_what_was_published_a_sleeper_could_be_forgotten) {
+  const std::vector<Step> worker{Step::kPublish, Step::kPublish, Step::kLook, Step::kWorkerFence,
+                                 Step::kLook};
+  EXPECT_GT(explore(worker, kGoToSleepForASecondBatchFirst, true).forgotten(), 0);
+  EXPECT_EQ(explore(worker, kGoToSleepForASecondBatchFirst, false).forgotten(), 0);
 }
 
 }  // namespace
