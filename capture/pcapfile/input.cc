@@ -11,31 +11,63 @@
 
 namespace ringcap::pcapfile {
 
-Input::Input(Fd fd, size_t block_bytes)
+Input::Input(Fd fd, size_t block_bytes, bool read_ahead)
     : fd_(std::move(fd)), block_bytes_(std::max<size_t>(block_bytes, 4096)) {
   struct stat status{};
   seekable_ = ::fstat(fd_.get(), &status) == 0 && S_ISREG(status.st_mode);
+  if (seekable_ && read_ahead && ::lseek(fd_.get(), 0, SEEK_CUR) == 0)
+    read_ahead_ = std::make_unique<ReadAhead>(fd_.get(), block_bytes_, kMaxNeedBytes);
+}
+
+// What we look at lies in our own buffer from now on.
+void Input::use_buffer() {
   const size_t bytes = kMaxNeedBytes + std::max(block_bytes_, kMaxNeedBytes);
-  buffer_.reset(new std::byte[bytes]);
-  limit_ = buffer_.get() + bytes;
-  at_ = end_ = buffer_.get() + kMaxNeedBytes;
+  if (!buffer_) buffer_.reset(new std::byte[bytes]);
+  memory_ = buffer_.get();
+  limit_ = memory_ + bytes;
 }
 
 // Under the address sanitizer, what was not read is not there: a reader that looks beyond it is caught.
 Input::Need Input::fill(size_t bytes) {
-  ASAN_UNPOISON_MEMORY_REGION(buffer_.get(), static_cast<size_t>(limit_ - buffer_.get()));
-  const Need need = read_blocks(bytes);
-  ASAN_POISON_MEMORY_REGION(buffer_.get(), static_cast<size_t>(at_ - buffer_.get()));
+  unpoison();
+  const Need need = read_ahead_ && !ahead_over_ ? take_blocks(bytes) : read_blocks(bytes);
+  ASAN_POISON_MEMORY_REGION(memory_, static_cast<size_t>(at_ - memory_));
   ASAN_POISON_MEMORY_REGION(end_, static_cast<size_t>(limit_ - end_));
   return need;
 }
 
-Input::Need Input::read_blocks(size_t bytes) {
+void Input::unpoison() {
+  if (memory_ != nullptr) ASAN_UNPOISON_MEMORY_REGION(memory_, static_cast<size_t>(limit_ - memory_));
+}
+
+// What is left moves to just before the place of the block that is read next.
+void Input::move_before(std::byte* block) {
   const size_t left = available();
-  std::byte* const block = buffer_.get() + kMaxNeedBytes;
   if (left > 0) std::memmove(block - left, at_, left);
   at_ = block - left;
   end_ = block;
+}
+
+Input::Need Input::take_blocks(size_t bytes) {
+  while (available() < bytes) {
+    const ReadAhead::Block block = read_ahead_->next();
+    move_before(block.data);
+    read_ahead_->release();
+    memory_ = block.data - kMaxNeedBytes;
+    limit_ = block.data + block_bytes_;
+    end_ += block.bytes;
+    end_position_ += block.bytes;
+    if (block.bytes == block_bytes_) continue;
+    ahead_over_ = true;
+    ::lseek(fd_.get(), static_cast<off_t>(end_position_), SEEK_SET);
+    return available() >= bytes ? Need::kThere : read_blocks(bytes);
+  }
+  return Need::kThere;
+}
+
+Input::Need Input::read_blocks(size_t bytes) {
+  use_buffer();
+  move_before(buffer_.get() + kMaxNeedBytes);
   while (available() < bytes) {
     if (!wait_ && !seekable_ && !readable_now()) return Need::kNotYet;
     const ssize_t count = ::read(fd_.get(), end_, std::min(block_bytes_, static_cast<size_t>(limit_ - end_)));
@@ -63,7 +95,12 @@ bool Input::readable_now() const {
 
 Result<void> Input::rewind() {
   if (::lseek(fd_.get(), 0, SEEK_SET) != 0) return fail_system("cannot go back to its first byte");
-  at_ = end_ = buffer_.get() + kMaxNeedBytes;
+  if (read_ahead_) {
+    unpoison();
+    read_ahead_->restart();
+    ahead_over_ = false;
+  }
+  end_ = at_;
   end_position_ = 0;
   return {};
 }

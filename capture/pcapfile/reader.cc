@@ -93,7 +93,7 @@ Result<Reader> Reader::open(const std::string& path, const ReaderOptions& option
 }
 
 Result<Reader> Reader::adopt(Fd fd, std::string name, const ReaderOptions& options) {
-  Reader reader(Input(std::move(fd), options.block_bytes), std::move(name));
+  Reader reader(std::move(fd), options, std::move(name));
   if (Result<void> started = reader.start(); !started) return std::unexpected(std::move(started.error()));
   reader.input_.wait(options.wait);
   return reader;

@@ -1,6 +1,7 @@
 // Reader: reads the frames of a pcap or pcapng file, of a pipe, or of standard input. One thread. Every byte
 // of the file is input from a stranger: lengths are checked before they are used, nothing is allocated by
-// them, nothing is read beyond what was read in.
+// them, nothing is read beyond what was read in. ReaderOptions::read_ahead adds a thread that reads blocks
+// (read_ahead.h); it never looks at them.
 //
 // pcap: both byte orders, micro- and nanoseconds. pcapng: both byte orders, several sections and interfaces,
 // enhanced, simple and obsolete packet blocks, any timestamp resolution and offset; blocks and options of
@@ -35,6 +36,7 @@ struct Record {
 struct ReaderOptions {
   bool wait = true;                // for a pipe's data; else next() says kNotYet
   size_t block_bytes = 256 << 10;  // of one read(), at least 4096; more is no faster
+  bool read_ahead = false;  // a regular file is read by a helper thread, too: for who reads at full speed
 };
 
 class Reader {
@@ -94,7 +96,8 @@ class Reader {
     uint32_t bytes = 0;  // with header and trailer
   };
 
-  Reader(Input input, std::string name) : input_(std::move(input)), name_(std::move(name)) {}
+  Reader(Fd fd, const ReaderOptions& options, std::string name)
+      : input_(std::move(fd), options.block_bytes, options.read_ahead), name_(std::move(name)) {}
   Result<void> start();
   Status start_pcap();
   Status start_pcapng();

@@ -95,7 +95,8 @@ Result<std::unique_ptr<Port>> open_pcap_port(const std::string& path, const Pcap
   if (Result<void> good = pcap::check(options); !good) return std::unexpected(std::move(good.error()));
   auto port = std::make_unique<pcap::PcapPort>(path, options);
   for (uint32_t number = 0; number < options.queues; ++number) {
-    Result<pcapfile::Reader> reader = pcapfile::Reader::open(path, {.wait = false});
+    Result<pcapfile::Reader> reader =
+        pcapfile::Reader::open(path, {.wait = false, .read_ahead = options.speed == 0});
     if (!reader) return std::unexpected(std::move(reader.error()));
     if (Result<void> good = pcap::check_pipe(*reader, options); !good)
       return std::unexpected(std::move(good.error()));
