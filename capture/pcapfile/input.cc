@@ -33,6 +33,7 @@ Input::Need Input::fill(size_t bytes) {
   const Need need = read_ahead_ && !ahead_over_ ? take_blocks(bytes) : read_blocks(bytes);
   ASAN_POISON_MEMORY_REGION(memory_, static_cast<size_t>(at_ - memory_));
   ASAN_POISON_MEMORY_REGION(end_, static_cast<size_t>(limit_ - end_));
+  fetched_ = at_;
   return need;
 }
 
@@ -100,7 +101,7 @@ Result<void> Input::rewind() {
     read_ahead_->restart();
     ahead_over_ = false;
   }
-  end_ = at_;
+  end_ = fetched_ = at_;
   end_position_ = 0;
   return {};
 }
