@@ -37,7 +37,8 @@ def _reading(context, directory):
         loops = max(1, int(context.seconds * 20_000_000 / frames))
         with engine(context, f"pcap:{file},speed=max,loop={loops}") as up:
             others = Others([ENGINE_CORE, CONSUMER_CORE], up)
-            with consumer(context, up.env, 60, "--read=none", "--wait=1000", "--batch=1024") as program:
+            with consumer(context, up.env, 60, "--read=none", "--max=4096", "--wait=1000",
+                          "--batch=2048") as program:
                 result = program.result(90)
             share = others.share_left(result["cpu_ns"])
         if result["lost"] or result["frames"] < loops * frames - 256:
