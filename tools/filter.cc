@@ -1,8 +1,11 @@
-// ringcap filter: compiles a filter, shows it, and tries it on the frames of a file.
+// ringcap filter: compiles a filter, shows it, tries it on the frames of a file, or gives it to a running
+// engine.
 #include <nlohmann/json.hpp>
 
+#include "capture/base/names.h"
 #include "capture/filter/machine_code.h"
 #include "capture/filter/opcodes.h"
+#include "libcap/client/client.h"
 #include "tools/cli.h"
 #include "tools/disassembly.h"
 #include "tools/filter_run.h"
@@ -15,7 +18,7 @@ using nlohmann::ordered_json;
 namespace {
 
 struct FilterWords {
-  std::string dump, run, filter_file;
+  std::string dump, run, filter_file, set;
   std::vector<std::string> filter;
   Count link_type{1};
   bool json = false;
@@ -120,6 +123,20 @@ void print_examined(const Examined& e, const FilterWords& words) {
   if (e.run) print_run(*e.run, words.run);
 }
 
+// Replaces a running engine's filter, or a cluster's, between two bursts.
+int set_filter(const FilterWords& words) {
+  auto target = parse_consumed(words.set);
+  if (!target) return report(target.error());
+  auto program =
+      compile_filter(words.filter, words.filter_file, static_cast<uint32_t>(words.link_type.value));
+  if (!program) return report(program.error());
+  if (auto set = client::replace_filter(target->engine, target->cluster, *program); !set)
+    return report(set.error());
+  say(program->empty() ? fmt::format("{} takes every frame now", words.set)
+                       : fmt::format("{} goes by the new filter", words.set));
+  return finish(kExitOk);
+}
+
 }  // namespace
 
 int run_filter(const Words& words) {
@@ -134,10 +151,13 @@ int run_filter(const Words& words) {
                 "count the matches in a pcap or pcapng file, and measure");
   cli.options()("link-type", po::value(&filter.link_type)->value_name("N"),
                 "of the frames (LINKTYPE_ value); FILE's if not given, else 1: Ethernet");
+  cli.options()("set", po::value(&filter.set)->value_name("NAME[@CLUSTER]"),
+                "make it the filter of a running engine, or of one of its clusters; no FILTER: every frame");
   cli.options()("filter-file,F", po::value(&filter.filter_file)->value_name("FILE"), "read FILTER from FILE");
   cli.json(&filter.json);
   cli.take_rest(&filter.filter, "FILTER");
   if (auto status = cli.parse(words)) return *status;
+  if (!filter.set.empty()) return set_filter(filter);
   auto examined = examine(filter, cli.given("link-type"));
   if (!examined) return report(examined.error());
   if (filter.json)

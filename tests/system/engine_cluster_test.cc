@@ -262,6 +262,23 @@ TEST(EngineFilter, of_engine_and_cluster_are_replaced_by_their_operator) {
   EXPECT_EQ(engine.imbalance(), "");
 }
 
+TEST(EngineFilter, of_a_running_engine_is_replaced_by_ringcap_filter) {
+  const TestDir dir;
+  Engine engine({"gen:mix=all,flows=99,rate=20k", "--memory", "plain"});
+  EXPECT_EQ(ringcap({"filter", "--set", engine.name(), "ip6"}).status, 0);
+  const auto filtered = [&] { return sum_of(ledger_of(engine), &ledger::Worker::filtered); };
+  EXPECT_TRUE(wait_until([&] { return filtered() > 100; }));
+  EXPECT_EQ(ringcap({"filter", "--set", engine.name()}).status, 0);
+  const uint64_t had = filtered();
+  const uint64_t taken = sum_of(ledger_of(engine), &ledger::Worker::taken);
+  EXPECT_TRUE(wait_until([&] { return sum_of(ledger_of(engine), &ledger::Worker::taken) > taken + 200; }));
+  EXPECT_EQ(filtered(), had);
+  EXPECT_EQ(ringcap({"filter", "--set", engine.name(), "nonsense"}).status, 2);
+  const auto missing = ringcap({"filter", "--set", engine.name() + "@nix", "ip"});
+  EXPECT_EQ(missing.status, 6) << missing.err;
+  EXPECT_EQ(engine.imbalance(), "");
+}
+
 TEST(EngineCluster, that_was_declared_shows_its_members_and_their_load) {
   const TestDir dir;
   Engine engine({"gen:mix=ipv4,flows=1000,rate=100k", "--memory", "plain", "--cluster",
