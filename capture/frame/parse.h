@@ -48,7 +48,7 @@ inline bool is_tcp_or_udp(uint32_t protocol) {
 }
 
 // Whether the ports (as they lie in the frame, source first) may be a tunnel's: then parse_other() looks. In
-// three instructions for all of them; a compare and a jump each cost more than the hash.
+// a few instructions for all of them: a compare and a jump for each would cost more than that.
 inline bool may_be_tunnel(uint32_t ports) {
 #ifdef __SSE2__
   constexpr auto swapped = [](uint16_t port) { return static_cast<short>(__builtin_bswap16(port)); };
