@@ -1,9 +1,11 @@
 #include "libcap/client/client.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,6 +34,22 @@ uint64_t monotonic_ms() {
   return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
 }
 
+// A descriptor below 3 would be the standard input or output of a program that has closed its own.
+Fd above_standard(Fd fd) {
+  if (!fd || fd.get() > STDERR_FILENO) return fd;
+  return Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
+
+void empty_eventfd(int fd) {
+  uint64_t count = 0;
+  [[maybe_unused]] const auto got = ::read(fd, &count, sizeof count);
+}
+
+uint64_t inode(int fd) {
+  struct stat status{};
+  return ::fstat(fd, &status) == 0 ? status.st_ino : 0;
+}
+
 Result<Fd> connect_waiting(const std::string& engine, int32_t wait_ms) {
   const uint64_t start = monotonic_ms();
   for (;;) {
@@ -57,14 +75,20 @@ Result<std::unique_ptr<Client>> Client::attach(const std::string& consumed, cons
 Result<std::unique_ptr<Client>> Client::attach_socket(Fd socket, const ClientOptions& options,
                                                       const std::string& cluster, const std::string& member) {
   std::unique_ptr<Client> client(new Client);
-  client->socket_ = std::move(socket);
+  client->socket_ = above_standard(std::move(socket));
+  client->socket_inode_ = inode(client->socket_.get());
+  client->detach_ = options.detach;
   if (auto greeted = client->greet(options, cluster, member); !greeted)
     return std::unexpected(greeted.error());
   return client;
 }
 
 Client::~Client() {
-  if (!socket_) return;
+  if (!descriptors_are_ours()) {  // the program closed them; what has their numbers now is not ours to close
+    for (Fd* fd : {&socket_, &break_fd_, &ready_fd_, &epoll_}) fd->release();
+    return;
+  }
+  if (!detach_) return;
   const message::Header detach = message::plain(message::Type::kDetach);
   [[maybe_unused]] const auto sent = message::send(socket_.get(), std::as_bytes(std::span(&detach, 1)));
 }
@@ -145,13 +169,14 @@ Result<void> Client::map(std::vector<Fd>& fds) {
   return {};
 }
 
-// The selectable descriptor holds two: the control socket, which the engine makes readable, and our own
-// eventfd, for frames that were there before anybody slept and for break_loop().
+// The selectable descriptor holds three: the control socket, which the engine makes readable, and two
+// eventfds of our own, for break_loop() and for frames that were there before anybody slept.
 Result<void> Client::make_wake_fds() {
-  break_fd_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
-  if (!break_fd_ || !epoll_) return fail_system("cannot make the descriptors to wait with");
-  for (const int fd : {socket_.get(), break_fd_.get()}) {
+  break_fd_ = above_standard(Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  ready_fd_ = above_standard(Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
+  epoll_ = above_standard(Fd(::epoll_create1(EPOLL_CLOEXEC)));
+  if (!break_fd_ || !ready_fd_ || !epoll_) return fail_system("cannot make the descriptors to wait with");
+  for (const int fd : {socket_.get(), break_fd_.get(), ready_fd_.get()}) {
     epoll_event event{};
     event.events = EPOLLIN;
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
@@ -172,6 +197,7 @@ uint32_t Client::look_direct(uint32_t max, FrameBurst& burst) {
   for (uint32_t i = 0; i < rings.size(); ++i) {
     const uint32_t number = (next_ring_ + i) % static_cast<uint32_t>(rings.size());
     Ring& ring = rings[number];
+    ring.catch_up();
     const uint64_t head = ring.head();
     if (head == ring.next) continue;
     const auto count = static_cast<uint32_t>(std::min<uint64_t>(head - ring.next, max));
@@ -196,7 +222,10 @@ Taken Client::take(uint32_t max, int timeout_ms, FrameBurst& burst) {
   const uint64_t start = monotonic_ms();
   burst = {};
   for (bool looked_after_sleep = false;; looked_after_sleep = true) {
-    if (break_.exchange(false, std::memory_order_relaxed)) return Taken::kBreak;
+    if (break_.load(std::memory_order_relaxed) && break_.exchange(false, std::memory_order_relaxed)) {
+      empty_eventfd(break_fd_.get());
+      return Taken::kBreak;
+    }
     // Read what is over before the rings: frames published before that are seen then.
     const bool over = closed_ || sources_ended();
     if (look(max, over, burst) != 0) {
@@ -204,7 +233,10 @@ Taken Client::take(uint32_t max, int timeout_ms, FrameBurst& burst) {
       flowing_ = true;
       return Taken::kFrames;
     }
-    if (over && !rings_.any_ready()) return nothing_left();
+    if (over && !rings_.any_ready()) {
+      if (selectable_) update_selectable();
+      return nothing_left();
+    }
     const auto waited = static_cast<int64_t>(monotonic_ms() - start);
     const int64_t left = timeout_ms < 0 ? -1 : std::max<int64_t>(0, timeout_ms - waited);
     if (left == 0 && (looked_after_sleep || timeout_ms == 0)) {
@@ -212,7 +244,10 @@ Taken Client::take(uint32_t max, int timeout_ms, FrameBurst& burst) {
       if (closed_ || rings_.any_ready()) {
         if (!gathering_ || !gather_->holding()) continue;
       }
-      if (selectable_) update_selectable();
+      if (selectable_) {
+        if (!break_.load(std::memory_order_relaxed)) empty_eventfd(break_fd_.get());
+        update_selectable();
+      }
       return Taken::kTimeout;
     }
     sleep(max, static_cast<int>(std::min<int64_t>(left, 1 << 30)));
@@ -264,6 +299,10 @@ std::string Client::why_detached() const {
 
 // Empties the socket: wake-ups, the reason for a detachment, the end.
 void Client::read_socket() {
+  if (!closed_ && !descriptors_are_ours()) {
+    closed_ = true;
+    error_ = {Code::kSystem, "the program closed a descriptor of this capture", ""};
+  }
   while (!closed_) {
     auto received = message::receive(socket_.get(), false);
     if (!received && received.error().text.empty()) return;
@@ -343,12 +382,27 @@ void Client::sleep(uint32_t max, int timeout_ms) {
   }
   read_socket();
   if (closed_ || !rings_.prepare_sleep(frames) || sources_ended()) return;
+  wait(timeout_ms);
+}
+
+void Client::wait(int timeout_ms) {
   pollfd fds[] = {{socket_.get(), POLLIN, 0}, {break_fd_.get(), POLLIN, 0}};
   ::poll(fds, 2, timeout_ms);
-  if ((fds[1].revents & POLLIN) != 0 && !selectable_) {
-    uint64_t count = 0;
-    [[maybe_unused]] const auto got = ::read(break_fd_.get(), &count, sizeof count);
-  }
+  // A break that nobody has taken yet keeps its flag: take() looks at that before it sleeps again.
+  if ((fds[1].revents & POLLIN) != 0) empty_eventfd(break_fd_.get());
+}
+
+void Client::settle(uint32_t frames, int ms) {
+  if (break_.load(std::memory_order_relaxed)) return;
+  read_socket();
+  if (closed_ || !rings_.prepare_sleep(frames) || sources_ended()) return;
+  wait(ms);
+}
+
+// The socket's inode is its own; a number that was closed and taken again by another file has another.
+bool Client::descriptors_are_ours() const {
+  if (!socket_ || inode(socket_.get()) != socket_inode_) return false;
+  return !break_fd_ || (::fcntl(break_fd_.get(), F_GETFD) >= 0 && ::fcntl(epoll_.get(), F_GETFD) >= 0);
 }
 
 int Client::selectable_fd() {
@@ -357,15 +411,23 @@ int Client::selectable_fd() {
   return epoll_.get();
 }
 
+void Client::keep_ready(bool frames_left) {
+  frames_left_ = frames_left;
+  if (selectable_) update_selectable();
+}
+
 // Keeps the selectable descriptor readable exactly while there is something to take.
 void Client::update_selectable() {
-  const bool ready = closed_ || sources_ended() || rings_.any_ready() || !rings_.prepare_sleep();
+  signal_ready(frames_left_ || closed_ || sources_ended() || rings_.any_ready() || !rings_.prepare_sleep());
+}
+
+void Client::signal_ready(bool ready) {
   if (ready == ready_signalled_) return;
-  uint64_t count = 1;
+  const uint64_t count = 1;
   if (ready) {
-    [[maybe_unused]] const auto written = ::write(break_fd_.get(), &count, sizeof count);
+    [[maybe_unused]] const auto written = ::write(ready_fd_.get(), &count, sizeof count);
   } else {
-    [[maybe_unused]] const auto got = ::read(break_fd_.get(), &count, sizeof count);
+    empty_eventfd(ready_fd_.get());
   }
   ready_signalled_ = ready;
 }

@@ -35,6 +35,9 @@ struct ClientOptions {
   // (at most a quarter of it, at most `max`) or for batch_ms. 0: until there is one.
   uint32_t batch_frames = 0;
   uint32_t batch_ms = 10;
+  // Tells the engine at the end. False: the socket's last copy tells, so that after fork() either process may
+  // go on when the other has closed.
+  bool detach = true;
 };
 
 struct Stats {
@@ -72,6 +75,12 @@ class Client {
   // the old one stays. Errors: kFilter (not valid), kGone, kSystem (no answer).
   Result<void> set_filter(const std::vector<filter::Instruction>& filter);
   int selectable_fd();
+  // Of the last burst, the caller has frames left that it has not looked at: the selectable descriptor is
+  // readable as long as that is so.
+  void keep_ready(bool frames_left);
+  // Sleeps until a ring holds `frames` frames more than were taken, at most `ms`; less when break_loop() is
+  // called or the engine ends. For who takes many at a time.
+  void settle(uint32_t frames, int ms);
   void break_loop();
   Stats stats() const;
 
@@ -102,9 +111,14 @@ class Client {
   bool sources_ended() const;
   Taken nothing_left();
   void sleep(uint32_t max, int timeout_ms);
+  void wait(int timeout_ms);
   void update_selectable();
+  void signal_ready(bool ready);
+  bool descriptors_are_ours() const;
 
-  Fd socket_, break_fd_, epoll_;
+  Fd socket_, break_fd_, ready_fd_, epoll_;
+  uint64_t socket_inode_ = 0;
+  bool detach_ = true;
   message::Attached attached_;
   Mapping state_, arena_;
   Rings rings_;
@@ -117,7 +131,8 @@ class Client {
   bool flowing_ = false;  // frames came, and since then we did not sleep for a batch in vain
   bool selectable_ = false;
   bool ready_signalled_ = false;
-  bool closed_ = false;  // the engine closed the socket
+  bool frames_left_ = false;  // see keep_ready()
+  bool closed_ = false;       // the engine closed the socket
   std::atomic<bool> break_{false};
   Error error_;
 };

@@ -96,6 +96,7 @@ void Gather::give_back_unheld(std::vector<Ring>& rings) const {
 
 uint32_t Gather::take(std::vector<Ring>& rings, uint32_t max, bool flush, const layout::Descriptor*& frames,
                       uint64_t& position) {
+  for (Ring& ring : rings) ring.catch_up();
   look(rings);
   std::unique_ptr<Held> burst = spare_.empty() ? std::make_unique<Held>() : std::move(spare_.back());
   if (!spare_.empty()) spare_.pop_back();

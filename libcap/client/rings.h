@@ -30,6 +30,13 @@ struct Ring {
   }  // pairs with the worker's release
   // The descriptor at `position`, and those after it in a row.
   const layout::Descriptor* at(uint64_t position) const { return slots + (position & mask); }
+  // After fork() the other process may have gone on: what it gave back is not there any more.
+  void catch_up() {
+    const uint64_t cursor = control->cursor.load(std::memory_order_relaxed);
+    if (cursor <= given) return;
+    given = cursor;
+    if (next < cursor) next = cursor;
+  }
   void give_back(uint64_t until) {
     if (until <= given) return;
     given = until;
