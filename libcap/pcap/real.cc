@@ -1,0 +1,59 @@
+#include "libcap/pcap/real.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "libcap/pcap/search.h"
+#include "libcap/pcap/text.h"
+
+namespace ringcap::shim {
+namespace {
+
+std::atomic<const Real*> loaded{nullptr};
+
+void look_up(void* library, Real& real){
+#define RINGCAP_LOOK_UP(ret, name, lacking, params, ...) \
+  real.name = reinterpret_cast<ret(*) params>(::dlsym(library, #name));
+    RINGCAP_PCAP_FORWARDED(RINGCAP_LOOK_UP) RINGCAP_PCAP_HANDLED(RINGCAP_LOOK_UP)
+        RINGCAP_PCAP_NAMED(RINGCAP_LOOK_UP)
+#undef RINGCAP_LOOK_UP
+}
+
+Real* load() {
+  auto* real = new Real;  // for the process's life: programs call libpcap from their own destructors
+  real->error = "cannot find the real libpcap: install libpcap0.8, or set RINGCAP_PCAP_REAL to its path";
+  for (const auto& path : real_candidates()) {
+    if (!is_real(path)) continue;
+    void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      real->error = fmt::format("cannot load the real libpcap: {}", ::dlerror());
+      continue;
+    }
+    real->error.clear();
+    real->path = path;
+    look_up(library, *real);
+    return real;
+  }
+  return real;
+}
+
+}  // namespace
+
+const Real& real() {
+  if (const Real* known = loaded.load(std::memory_order_acquire)) [[likely]]
+    return *known;
+  static std::mutex loading;
+  const std::lock_guard lock(loading);
+  if (loaded.load(std::memory_order_acquire) == nullptr) loaded.store(load(), std::memory_order_release);
+  return *loaded.load(std::memory_order_acquire);
+}
+
+void tell_lacking(char* errbuf, const char* name) {
+  const std::string& error = real().error;
+  put_text(errbuf, error.empty() ? fmt::format("{}: not in this libpcap ({})", name, real().path) : error);
+}
+
+}  // namespace ringcap::shim
