@@ -23,11 +23,12 @@ constexpr Command kCommands[] = {
     {"unbind", "give a NIC back to the kernel", run_unbind},
     {"doctor", "look for what this machine lacks", run_doctor},
     {"filter", "compile a filter, show it, try it on a file", run_filter},
+    {"run", "run a pcap program on engines", run_run},
     {"version", "print versions", run_version},
 };
 
 // Commands of a later version: known, so that the answer is not "no such command".
-constexpr const char* kLater[] = {"selftest", "send", "bridge", "run"};
+constexpr const char* kLater[] = {"selftest", "send", "bridge"};
 
 std::string overview() {
   std::string out = "Usage: ringcap COMMAND [OPTION]... [WORD]...\n\nCommands:\n";
