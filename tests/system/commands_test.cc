@@ -104,7 +104,7 @@ const Page kPages[] = {
     {"ringcap-capture.1", {"capture"}}, {"ringcap-stat.1", {"stat"}},
     {"ringcap-devices.1", {"devices"}}, {"ringcap-bind.1", {"bind", "unbind"}},
     {"ringcap-doctor.1", {"doctor"}},   {"ringcap-balance.1", {"balance"}},
-    {"ringcap-filter.1", {"filter"}},
+    {"ringcap-filter.1", {"filter"}},   {"ringcap-run.1", {"run"}},
 };
 const std::set<std::string> kCommon = {"--help", "--config", "--log-level", "-h"};
 
