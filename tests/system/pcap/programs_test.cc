@@ -85,7 +85,8 @@ TEST(PcapPrograms, tshark_and_dumpcap_capture_and_write_right_files) {
   ASSERT_TRUE(wait_until([&] {
     const auto consumers = lab.engine->stat()["consumers"];
     return consumers.size() == 1 && consumers[0]["released"] > 10;
-  })) << dumpcap.err() << lab.engine->stat().dump() << lab.sender.err();
+  })) << dumpcap.err()
+      << lab.engine->stat().dump() << lab.sender.err();
   dumpcap.signal(SIGINT);
   EXPECT_EQ(dumpcap.wait(), 0) << dumpcap.err();
   std::smatch counts;

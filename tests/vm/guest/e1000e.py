@@ -3,6 +3,7 @@
 
     e1000e.py receive SHARE     an engine on the NIC, a consumer that writes a file; the file is what was sent
     e1000e.py receive_flows SHARE   the same over several queues: what was sent, each flow in its order
+    e1000e.py tcpdump SHARE     stock tcpdump on the NIC's engine, with a filter
     e1000e.py send SHARE        what is sent through the driver
     e1000e.py faults SHARE      the engine killed while it receives, the NIC unbound under another
     e1000e.py not_root SHARE    an engine of an ordinary user
@@ -202,6 +203,39 @@ def frame_number(pid, address):
     return entry & (1 << 55) - 1
 
 
+# ---- tcpdump ---------------------------------------------------------------------------------------
+
+
+FILTER = "ether[6:4] = 0x02000000 and ether[14] & 3 = 1 and greater 300"
+
+
+def in_ring(engine):
+    return engine.stat()["consumers"][0]["in_ring"]
+
+
+def tcpdump(share):
+    bind()
+    sent = f"{share}/frames.pcap"
+    count = sum(1 for _ in frames.frames(sent))
+    engine = Engine(ring=32768, arena="536M")
+    program = subprocess.Popen([RINGCAP, "run", "--", "tcpdump", "-Z", "root", "-i", "ringcap:nic", "-w", "/tmp/taken.pcap",
+                                FILTER], env=engine.environment)
+    until(lambda: engine.stat()["consumers"] or program.poll() is not None, "tcpdump attaches")
+    # Filtered in the engine: tcpdump's ledger counts what its filter refused.
+    until(lambda: os.path.exists("/tmp/taken.pcap"), "tcpdump has set its filter and opened its file")
+    outside_sends(share)
+
+    until(lambda: engine.stat()["consumers"][0]["considered"] >= count, "all frames are looked at", 80)
+    until(lambda: in_ring(engine) == 0, "tcpdump has them")
+    program.send_signal(signal.SIGINT)
+    expect_status(program, 0, "tcpdump")
+    engine.end()
+    subprocess.run(["tcpdump", "-Z", "root", "-r", sent, "-w", "/tmp/wanted.pcap", FILTER], check=True)
+    wanted = sum(1 for _ in frames.frames("/tmp/wanted.pcap"))
+    assert 0 < wanted < count, f"the filter takes {wanted} of {count}"
+    frames.same("/tmp/wanted.pcap", "/tmp/taken.pcap")
+
+
 # ---- send --------------------------------------------------------------------------------------------
 
 
@@ -380,5 +414,6 @@ def interrupt_lines():
 
 
 if __name__ == "__main__":
-    what = {"receive": receive, "receive_flows": receive_flows, "send": send, "faults": faults, "not_root": not_root, "memory": memory}
+    what = {"receive": receive, "receive_flows": receive_flows, "tcpdump": tcpdump, "send": send, "faults": faults,
+            "not_root": not_root, "memory": memory}
     what[sys.argv[1]](*sys.argv[2:])
