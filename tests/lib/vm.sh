@@ -95,6 +95,7 @@ vm_until() {
     fi
     if [ -n "$vm_guest_pid" ] && ! kill -0 "$vm_guest_pid" 2>/dev/null; then
       echo "the guest ended before: $*" >&2
+      tail -n 25 -- "$vm_share/output" "$vm_log/console.log" >&2
       return 1
     fi
     sleep 0.05
