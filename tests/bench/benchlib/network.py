@@ -4,9 +4,8 @@ import contextlib
 import re
 import resource
 import subprocess
-import time
 
-from benchlib.machine import Failure, Program
+from benchlib.machine import Failure, Others, Program
 
 SENDER, RECEIVER = "ringcap-bench-a", "ringcap-bench-b"
 SENDER_IF, RECEIVER_IF = "rbtx0", "rbrx0"
@@ -38,18 +37,17 @@ def veth():
 
 
 def flood(context, frames, size, rate="max"):
-    """Sends from the sender's end and waits for the end of it: frames sent, seconds, share of its core."""
+    """Sends from the sender's end and waits for the end of it: frames sent, seconds, and what others left of its
+    core meanwhile (not its CPU time against the wall clock: we learn of its end a little later)."""
     argv = [context.build.parent / "lib" / "ringcap_flood", SENDER_IF, "--size", size, "--count", frames,
             "--flows", 100, "--rate", rate]
-    used = _children_s()
-    started = time.monotonic()
+    used, others = _children_s(), Others([SENDER_CORE])
     with Program(argv, core=SENDER_CORE, netns=SENDER) as program:
         status = program.wait(120)
-        wall = time.monotonic() - started
         said = re.search(r"sent (\d+) frames in ([\d.]+) s", program.output())
         if status != 0 or not said:
             raise Failure(f"the sender failed with status {status}:\n{program.output()}")
-    return int(said.group(1)), float(said.group(2)), (_children_s() - used) / wall
+    return int(said.group(1)), float(said.group(2)), others.share_left(int((_children_s() - used) * 1e9))
 
 
 def _children_s():
