@@ -8,7 +8,7 @@
 
 int dpdk_filter_start(void) {
   static int started = -1;
-  char* arguments[] = {"filter_bench", "--no-huge", "--in-memory",    "-m",
+  char* arguments[] = {"filter_bench", "--no-huge", "--no-shconf",    "-m",
                        "64",           "--no-pci",  "--no-telemetry", "--log-level=error"};
   if (started < 0) started = rte_eal_init(sizeof arguments / sizeof *arguments, arguments) < 0 ? 1 : 0;
   return started;
