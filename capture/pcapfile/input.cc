@@ -21,10 +21,11 @@ Input::Input(Fd fd, size_t block_bytes, bool read_ahead)
 
 // What we look at lies in our own buffer from now on.
 void Input::use_buffer() {
-  const size_t bytes = kMaxNeedBytes + std::max(block_bytes_, kMaxNeedBytes);
-  if (!buffer_) buffer_.reset(new std::byte[bytes]);
+  if (buffer_.use_count() > 1) shared_.push_back(std::move(buffer_));  // what is left of it stays there
+  if (!buffer_) buffer_ = other_buffer();
   memory_ = buffer_.get();
-  limit_ = memory_ + bytes;
+  limit_ = memory_ + block_memory_bytes();
+  unpoison();
 }
 
 // Under the address sanitizer, what was not read is not there: a reader that looks beyond it is caught.
@@ -83,6 +84,18 @@ Input::Need Input::read_blocks(size_t bytes) {
     end_position_ += static_cast<uint64_t>(count);
   }
   return Need::kThere;
+}
+
+// One that nobody shares any more, or a new one.
+Input::Buffer Input::other_buffer() {
+  for (Buffer& buffer : shared_) {
+    if (buffer.use_count() != 1) continue;
+    Buffer free = std::move(buffer);
+    buffer = std::move(shared_.back());
+    shared_.pop_back();
+    return free;
+  }
+  return Buffer(new std::byte[block_memory_bytes()]);
 }
 
 // Waits for data first if need() does; the end of a pipe is readable too.

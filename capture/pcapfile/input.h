@@ -10,14 +10,19 @@
 // there on, we read() ourselves: so the end, an error, and what was written to the file meanwhile come in
 // their place in the file, as they do without.
 //
+// Without it, whoever shares the block that data() lies in keeps it as it is: the Input goes on in another
+// one.
+//
 // mmap was tried and left: 9.5 million IMIX frames a second (11 with MAP_POPULATE) where read() gave 16, out
 // of the page cache on a busy machine. It does not work on pipes either, and a file that shrinks meanwhile is
 // a SIGBUS there and a short read here.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "capture/base/error.h"
 #include "capture/base/fd.h"
@@ -65,7 +70,14 @@ class Input {
   // Back to the first byte; regular files only.
   Result<void> rewind();
 
+  // The memory that data() lies in, block_memory_bytes() of it. Changes only within need(). Only without
+  // `read_ahead` can it be shared.
+  const std::byte* block() const { return memory_; }
+  size_t block_memory_bytes() const { return kMaxNeedBytes + std::max(block_bytes_, kMaxNeedBytes); }
+  std::shared_ptr<const std::byte[]> share_block() const { return buffer_; }
+
  private:
+  using Buffer = std::shared_ptr<std::byte[]>;
   static constexpr size_t kFetchBytes = 2048;
   static constexpr size_t kLineBytes = 64;
 
@@ -74,6 +86,7 @@ class Input {
   Need read_blocks(size_t bytes);
   void move_before(std::byte* block);
   void use_buffer();
+  Buffer other_buffer();
   void unpoison();
   bool readable_now() const;
 
@@ -83,7 +96,8 @@ class Input {
   bool ahead_over_ = false;  // read_ahead_ has given its last block
   size_t block_bytes_ = 0;
   std::unique_ptr<ReadAhead> read_ahead_;  // after fd_: it goes first
-  std::unique_ptr<std::byte[]> buffer_;    // kMaxNeedBytes, then at least as many again
+  Buffer buffer_;                          // kMaxNeedBytes, then at least as many again
+  std::vector<Buffer> shared_;             // that were in use elsewhere when they were read through
   std::byte* memory_ = nullptr;            // where what we look at lies: buffer_, or a block of read_ahead_
   std::byte* limit_ = nullptr;             // its end
   std::byte* at_ = nullptr;

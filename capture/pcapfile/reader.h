@@ -75,6 +75,8 @@ class Reader {
   bool seekable() const { return input_.seekable(); }
   // What is read, to wait on for a pipe.
   int fd() const { return input_.fd(); }
+  // The block that the last record lies in (Input): who shares it may keep records beyond the next call.
+  const Input& input() const { return input_; }
   const Error& error() const { return error_; }
   const std::string& name() const { return name_; }
 

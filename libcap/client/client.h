@@ -88,6 +88,7 @@ class Client {
     return arena_.data() + layout::frame_offset(d);
   }
   const std::byte* arena() const { return arena_.data(); }
+  uint64_t arena_bytes() const { return attached_.arena_bytes; }
   const layout::Header& header() const { return *state_.at<const layout::Header>(0); }
   const Error& error() const { return error_; }
   uint32_t slot() const { return attached_.slot; }

@@ -6,8 +6,11 @@
 #include <string>
 
 #include "capture/base/run_dir.h"
+#include "capture/layout/view.h"
 #include "capture/ledger/ledger.h"
+#include "libcap/client/c_error.h"
 #include "libcap/client/client.h"
+#include "libcap/client/ringcap_columns.h"
 
 using ringcap::Code;
 using ringcap::Error;
@@ -26,13 +29,7 @@ struct ringcap_handle {
 
 namespace {
 
-void put(ringcap_error* to, const Error& error) {
-  if (to == nullptr) return;
-  *to = {};
-  to->code = -static_cast<int>(error.code);
-  std::strncpy(to->text, error.text.c_str(), sizeof to->text - 1);
-  std::strncpy(to->mend, error.mend.c_str(), sizeof to->mend - 1);
-}
+using ringcap::client::put;
 
 // A structure that may be older and shorter than ours: what it lacks has its default.
 ringcap_options known_part(const ringcap_options* given) {
@@ -174,6 +171,25 @@ RINGCAP_EXPORT const char* ringcap_clock(ringcap_t* handle) {
 RINGCAP_EXPORT uint32_t ringcap_ring_frames(ringcap_t* handle) { return handle->client->ring_slots(); }
 RINGCAP_EXPORT uint32_t ringcap_rings(ringcap_t* handle) { return handle->client->rings(); }
 RINGCAP_EXPORT const ringcap_error* ringcap_last_error(ringcap_t* handle) { return &handle->error; }
+
+RINGCAP_EXPORT uint64_t ringcap_arena_bytes(ringcap_t* handle) { return handle->client->arena_bytes(); }
+
+RINGCAP_EXPORT int ringcap_source_of(ringcap_t* handle, uint32_t index, struct ringcap_source* source) {
+  namespace layout = ringcap::layout;
+  const layout::Header& header = handle->client->header();
+  if (index >= header.sources.count) return RINGCAP_E_USAGE;
+  const auto& entry = layout::entry<layout::SourceEntry>(header, header.sources, index);
+  if (entry.port >= header.ports.count) return RINGCAP_E_USAGE;
+  const auto& port = layout::entry<layout::PortEntry>(header, header.ports, entry.port);
+  *source = {};
+  source->port = entry.port;
+  source->queue = entry.queue;
+  std::memcpy(source->address, port.address, sizeof source->address - 1);
+  const char* clock = ringcap::ledger::clock_name(static_cast<layout::Clock>(entry.clock));
+  std::strncpy(source->clock, clock, sizeof source->clock - 1);
+  return RINGCAP_OK;
+}
+
 RINGCAP_EXPORT void ringcap_detach(ringcap_t* handle) { delete handle; }
 
 }  // extern "C"

@@ -1,0 +1,117 @@
+"""The guide's code runs; other libraries take what we give; the package installs offline."""
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+
+import dpkt
+import lab
+import numpy as np
+import pytest
+import ringcap
+from ringcap import arrow
+
+TRACE = lab.TOP / "tests/data/frames/plain.pcap"
+
+
+def test_the_code_blocks_of_the_guide_run(capsys):
+    names = {"TRACE": str(TRACE)}
+    blocks = re.findall(r"```python\n(.*?)```", (lab.TOP / "docs/python.md").read_text(), re.S)
+    assert len(blocks) >= 7
+    for block in blocks:
+        if "attach(\"eth0\"" in block:
+            with lab.engine(f"pcap:{TRACE},speed=max", "--wait-consumers", "1", name="eth0"):
+                exec(block, names)
+        else:
+            with lab.run_dir():
+                exec(block, names)
+    assert "nobody" in capsys.readouterr().out
+
+
+def test_dpkt_and_scapy_take_frames():
+    from scapy.layers.l2 import Ether
+    with ringcap.open(TRACE) as cap:
+        burst = cap.take()
+        assert dpkt.ethernet.Ethernet(burst.frame(0)).data.sum != 0
+        assert Ether(bytes(burst.frame(0))).src == "02:00:00:00:00:0a"
+
+
+get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+
+
+def test_arrow_capsules_say_what_the_columns_say():
+    before = len(arrow._alive)
+    with ringcap.open(TRACE) as cap:
+        burst = cap.take()
+        schema_capsule, array_capsule = burst.__arrow_c_array__()
+        schema = ctypes.cast(get(schema_capsule, b"arrow_schema"), ctypes.POINTER(arrow.Schema)).contents
+        array = ctypes.cast(get(array_capsule, b"arrow_array"), ctypes.POINTER(arrow.Array)).contents
+        assert schema.format == b"+s" and array.length == len(burst)
+        names = [schema.children[i].contents.name.decode() for i in range(schema.n_children)]
+        assert tuple(names) == ringcap.COLUMNS
+        at = names.index("ip_source")
+        child = array.children[at].contents
+        assert schema.children[at].contents.format == b"I" and child.null_count == np.ma.count_masked(burst.ip_source) > 0
+        values = np.ctypeslib.as_array(ctypes.cast(child.buffers[1], ctypes.POINTER(ctypes.c_uint32)), (len(burst),))
+        bits = np.ctypeslib.as_array(ctypes.cast(child.buffers[0], ctypes.POINTER(ctypes.c_uint8)), ((len(burst) + 7) // 8,))
+        there = np.unpackbits(bits, bitorder="little")[:len(burst)].astype(bool)
+        assert (there == ~burst.ip_source.mask).all() and (values[there] == burst.ip_source.compressed()).all()
+        del schema_capsule, array_capsule, schema, array, child, values
+    assert len(arrow._alive) == before
+
+
+def test_an_arrow_stream_gives_one_batch_and_ends():
+    before = len(arrow._alive)
+    with ringcap.open(TRACE) as cap:
+        burst = cap.take()
+        capsule = burst.__arrow_c_stream__()
+        pointer = ctypes.cast(get(capsule, b"arrow_array_stream"), ctypes.POINTER(arrow.Stream))
+        stream, schema, array = pointer.contents, arrow.Schema(), arrow.Array()
+        assert stream.get_schema(pointer, ctypes.byref(schema)) == 0 and schema.n_children == len(ringcap.COLUMNS)
+        assert stream.get_next(pointer, ctypes.byref(array)) == 0 and array.length == len(burst)
+        schema.release(ctypes.byref(schema))
+        array.release(ctypes.byref(array))
+        assert stream.get_next(pointer, ctypes.byref(array)) == 0 and not array.release
+        del capsule, stream, pointer
+    assert len(arrow._alive) == before
+
+
+def test_columns_go_through_dlpack():
+    with ringcap.open(TRACE) as cap:
+        burst = cap.take()
+        for name in ("timestamp", "length", "ip_source", "payload_length", "ethernet_source"):
+            assert (np.from_dlpack(burst.column(name)) == np.ma.filled(getattr(burst, name), 0)).all()
+
+
+def test_to_pandas_has_the_columns_and_knows_what_is_missing():
+    pytest.importorskip("pandas")
+    with ringcap.open(TRACE) as cap:
+        burst = cap.take()
+        table = burst.to_pandas()
+        assert len(table) == len(burst) and (table["length"] == burst.length).all()
+        assert table["ip_source"].isna().sum() == np.ma.count_masked(burst.ip_source) > 0
+
+
+def test_the_demonstration_shows_top_talkers_and_draws(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "picture.png"
+    run = subprocess.run([sys.executable, "-m", "ringcap", "-r", str(TRACE), "--plot", str(picture)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "192.168.0.2" in run.stdout and "2001:db8::1" in run.stdout and "TCP" in run.stdout
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    run = subprocess.run([sys.executable, "-m", "ringcap", "-r", "/nowhere"], capture_output=True, text=True)
+    assert run.returncode == 1 and "there is no file /nowhere" in run.stderr
+
+
+def test_it_installs_offline_with_pip_and_runs(tmp_path):
+    venv, source = tmp_path / "venv", tmp_path / "source"
+    subprocess.run(["cp", "-r", lab.TOP / "libcap/python", source], check=True)
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--system-site-packages", venv], check=True)
+    subprocess.run([venv / "bin/pip", "install", "-q", "--no-index", "--no-build-isolation", source], check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = f"import ringcap; c = ringcap.open({str(TRACE)!r}); print(ringcap.__file__, sum(map(len, c)))"
+    run = subprocess.run([venv / "bin/python", "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(str(venv)) and run.stdout.split()[1] == str(len(lab.read_pcap(TRACE)))
