@@ -42,7 +42,8 @@ class Instruction(c.Structure):
 class Options(c.Structure):
     _fields_ = [("size", c.c_size_t), ("program", c.c_char_p), ("ring_frames", c.c_uint32), ("flags", c.c_uint32),
                 ("filter", c.POINTER(Instruction)), ("filter_length", c.c_uint32), ("wait_ms", c.c_int32),
-                ("merge_wait_ms", c.c_uint32), ("kind", c.c_char_p), ("level", c.c_char_p)]
+                ("merge_wait_ms", c.c_uint32), ("kind", c.c_char_p), ("level", c.c_char_p),
+                ("batch_frames", c.c_uint32), ("batch_ms", c.c_uint32)]
 
 
 class Burst(c.Structure):
