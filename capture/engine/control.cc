@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <ctime>
 
+#include "capture/filter/machine_code.h"
+
 namespace ringcap::engine {
 namespace {
 
@@ -239,6 +241,7 @@ void Control::on_operator(Connection& connection, const message::Hello& hello, c
   if (!hello.filter.empty()) {
     auto program = filter::validate(hello.filter);
     if (!program) return refuse(connection, program.error());
+    filter::compile_or_say(*program, [](const std::string& text) { spdlog::warn("{}", text); });
     filter = std::make_shared<filter::Program>(std::move(*program));
   }
   if (hello.cluster.empty())

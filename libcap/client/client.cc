@@ -317,8 +317,10 @@ void Client::read_socket() {
 void Client::on_packet(message::Received received) {
   const auto header = message::parse_header(received.bytes);
   if (!header) return;
-  if (header->type == message::Type::kFilterSet || header->type == message::Type::kFilterRefused)
+  if (header->type == message::Type::kFilterSet || header->type == message::Type::kFilterRefused) {
     filter_answer_ = std::move(received);
+    return;
+  }
   if (header->type != message::Type::kDetached) return;
   error_ = message::parse_error(received.bytes);
   error_.code = Code::kGone;
