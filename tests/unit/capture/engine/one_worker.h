@@ -3,6 +3,7 @@
 // state memory, consumers admitted as by the control thread, rings mapped as by a client.
 #pragma once
 
+#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -46,6 +47,7 @@ class OneWorker {
   explicit OneWorker(const std::string& gen_address, uint64_t arena_bytes = uint64_t{8} << 20,
                      engine::Poll poll = engine::Poll::kBusy,
                      layout::MemoryKind memory = layout::MemoryKind::kPlain) {
+    spdlog::set_level(spdlog::level::warn);  // who joined which cluster is of no interest here
     port_ = open_port(parse_port_address(gen_address).value()).value();
     arena_ = memory::Arena::create(
                  {.kind = memory, .bytes = arena_bytes, .page_bytes = 0, .node = -1, .engine = "one-worker"})
