@@ -17,8 +17,10 @@ std::string status_line(pid_t pid, const std::string& field) {
 
 TEST(EngineUser, an_engine_of_root_runs_as_another_user_without_capabilities) {
   TestDir dir;
-  Engine engine({"gen:rate=1000", "--user", "nobody"});
-  EXPECT_EQ(status_line(engine.process().pid(), "Uid"), "65534\t65534\t65534\t65534");
+  Engine engine({"gen:rate=1000,full=wait", "--user", "nobody"});
+  // Its socket is there a moment before it becomes somebody else.
+  EXPECT_TRUE(
+      wait_until([&] { return status_line(engine.process().pid(), "Uid") == "65534\t65534\t65534\t65534"; }));
   EXPECT_EQ(status_line(engine.process().pid(), "CapEff"), "0000000000000000");
   EXPECT_EQ(status_line(engine.process().pid(), "CapPrm"), "0000000000000000");
   EXPECT_EQ(status_line(engine.process().pid(), "NoNewPrivs"), "1");
