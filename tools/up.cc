@@ -22,6 +22,16 @@ engine::Engine* running = nullptr;  // for the signal handler; set before the ha
 
 void on_signal(int) { running->request_stop(); }
 
+// The engine's socket is there before its handlers are: a signal in between waits for them, so that whoever
+// saw the engine can end it.
+void hold_signals(int how) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  ::sigprocmask(how, &set, nullptr);
+}
+
 void handle_signals(engine::Engine& engine) {
   running = &engine;
   struct sigaction action{};
@@ -30,6 +40,7 @@ void handle_signals(engine::Engine& engine) {
   ::sigaction(SIGTERM, &action, nullptr);
   action.sa_handler = SIG_IGN;
   ::sigaction(SIGPIPE, &action, nullptr);
+  hold_signals(SIG_UNBLOCK);
 }
 
 constexpr uint32_t kEthernet = 1;  // LINKTYPE_ETHERNET: what engines' filters are compiled for
@@ -125,6 +136,7 @@ int run_up(const Words& words) {
   cli.default_config([&] { return up.name.empty() ? std::string() : "/etc/ringcap/" + up.name + ".conf"; });
   if (auto status = cli.parse(words)) return *status;
 
+  hold_signals(SIG_BLOCK);
   const auto made = open_engine(up);
   if (!made) return report(made.error());
   engine::Engine& engine = *made->engine;
