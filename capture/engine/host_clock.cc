@@ -34,12 +34,35 @@ uint64_t ticks() { return 0; }
 bool invariant_tsc() { return false; }
 #endif
 
+// Both clocks at one moment, as near as a few tries come: a thread that is taken off its processor between
+// the two readings would have them milliseconds apart, and a fit to that is a clock that jumps.
+struct Reading {
+  uint64_t tsc = 0;
+  uint64_t real_ns = 0;
+};
+
+Reading read_both() {
+  constexpr int kTries = 8;
+  constexpr uint64_t kNearTicks = 4'000;  // 1 to 2 us
+  Reading best;
+  uint64_t best_ticks = ~uint64_t{0};
+  for (int i = 0; i < kTries && best_ticks > kNearTicks; ++i) {
+    const uint64_t before = ticks();
+    const uint64_t real = realtime_ns();
+    const uint64_t apart = ticks() - before;
+    if (apart >= best_ticks) continue;
+    best = {before + apart / 2, real};
+    best_ticks = apart;
+  }
+  return best;
+}
+
 }  // namespace
 
 HostClock::HostClock() : use_tsc_(invariant_tsc()) {}
 
-void HostClock::fit(uint64_t tsc) {
-  const uint64_t real = realtime_ns();
+void HostClock::fit() {
+  const auto [tsc, real] = read_both();
   if (base_ns_ != 0 && ns_per_tick_ != 0) {
     const double predicted =
         static_cast<double>(base_ns_) + static_cast<double>(tsc - base_tsc_) * ns_per_tick_;
@@ -60,8 +83,11 @@ void HostClock::fit(uint64_t tsc) {
 
 uint64_t HostClock::now() {
   if (!use_tsc_) return last_ns_ = std::max(last_ns_, realtime_ns());
-  const uint64_t tsc = ticks();
-  if (base_ns_ == 0 || tsc - base_tsc_ >= fit_ticks_) fit(tsc);
+  uint64_t tsc = ticks();
+  if (base_ns_ == 0 || tsc - base_tsc_ >= fit_ticks_) {
+    fit();
+    tsc = ticks();  // not before the fit's own reading
+  }
   const uint64_t ns =
       ns_per_tick_ == 0
           ? realtime_ns()

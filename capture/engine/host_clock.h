@@ -17,7 +17,7 @@ class HostClock {
   uint64_t steps() const { return steps_; }
 
  private:
-  void fit(uint64_t tsc);
+  void fit();
 
   bool use_tsc_;
   uint64_t base_tsc_ = 0;
