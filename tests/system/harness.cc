@@ -13,6 +13,8 @@
 #include <system_error>
 #include <thread>
 
+#include "libcap/client/client.h"
+
 namespace ringcap::test {
 
 bool wait_until(const std::function<bool()>& condition, std::chrono::milliseconds patience) {
@@ -139,7 +141,9 @@ bool takes_connections(const std::string& name) {
 Engine::Engine(std::vector<std::string> port_and_options, const ProcessOptions& options)
     : name_(unique_name()),
       process_(start_ringcap(up_arguments(std::move(port_and_options), name_), options)) {
-  const bool up = wait_until([this] { return takes_connections(name_) || !process_.is_running(); });
+  // Its socket is there before it has opened everything: it is up when it answers.
+  const bool up = wait_until(
+      [this] { return (takes_connections(name_) && client::observe(name_)) || !process_.is_running(); });
   if (!up || !process_.is_running())
     throw std::runtime_error("the engine did not come up: " + process_.out() + process_.err());
 }
