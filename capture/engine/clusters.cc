@@ -215,21 +215,14 @@ std::vector<PlanCluster> Clusters::plan(uint32_t workers,
     std::ranges::copy(cluster->slots.table(), p.slots.begin());
     p.members.resize(workers);
     for (const auto& seat : cluster->seats) {
-      // A stalled member has no number, but its rings are still its: a number beyond those that serve.
-      const size_t place = seat->number != cluster::kNobody ? seat->number : cluster::kMaxMembers;
+      if (seat->number == cluster::kNobody) continue;  // stalled
       const uint32_t filter = filter_index(seat->filter);
       for (uint32_t w = 0; w < workers; ++w) {
         auto& members = p.members[w];
-        if (place == cluster::kMaxMembers) {
-          p.stalled.resize(workers);
-          p.stalled[w].push_back(seat->rings[w]);
-          continue;
-        }
-        if (members.size() <= place) members.resize(place + 1);
-        members[place] = {seat->rings[w], filter};
+        if (members.size() <= seat->number) members.resize(seat->number + size_t{1});
+        members[seat->number] = {seat->rings[w], filter};
       }
-      if (seat->number != cluster::kNobody && cluster->slots.served_by(seat->number) != 0)
-        p.turns.push_back(seat->number);
+      if (cluster->slots.served_by(seat->number) != 0) p.turns.push_back(seat->number);
     }
   }
   return plans;

@@ -232,8 +232,11 @@ void Consumers::fill(Plan& plan) {
     return static_cast<uint32_t>(index);
   };
   plan.takers.resize(limits_.workers);
+  plan.rings.resize(limits_.workers);
   for (const auto& [id, consumer] : consumers_) {
-    if (consumer->leaving || consumer->seat != nullptr) continue;
+    if (consumer->leaving) continue;
+    for (uint32_t w = 0; w < limits_.workers; ++w) plan.rings[w].push_back(consumer->taker_rings[w].get());
+    if (consumer->seat != nullptr) continue;
     const uint32_t filter = filter_index(consumer->filter);
     for (uint32_t w = 0; w < limits_.workers; ++w)
       plan.takers[w].push_back({consumer->taker_rings[w].get(), filter});

@@ -37,8 +37,6 @@ struct PlanCluster {
   std::vector<uint8_t> turns;                    // members that have slots: for kind `robin`
   std::vector<std::vector<PlanTaker>>
       members;  // by worker, by number; without a ring: nobody has that number
-  std::vector<std::vector<TakerRing*>>
-      stalled;  // by worker: of members that get nothing for now; may be empty
 };
 
 struct Plan {
@@ -47,6 +45,9 @@ struct Plan {
   std::vector<Filter> filters;
   std::vector<std::vector<PlanTaker>> takers;  // by worker: those that share with nobody
   std::vector<PlanCluster> clusters;
+  // By worker: the rings of all takers, those of members that get nothing for now too. What was here and is
+  // not any more is leaving.
+  std::vector<std::vector<TakerRing*>> rings;
 };
 
 }  // namespace ringcap::engine

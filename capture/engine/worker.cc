@@ -132,20 +132,13 @@ uint32_t Worker::round() {
 void Worker::look_at_plan() {
   const Plan* plan = plan_.load(std::memory_order_acquire);  // pairs with go_by()
   if (plan == current_plan_) return;
-  takers_ = plan->takers[setup_.number];
-  std::vector<TakerRing*> next;
-  for (const PlanTaker& taker : takers_) next.push_back(taker.ring);
-  for (const PlanCluster& cluster : plan->clusters) {
-    for (const PlanTaker& member : cluster.members[setup_.number])
-      if (member.ring != nullptr) next.push_back(member.ring);
-    if (!cluster.stalled.empty())
-      next.insert(next.end(), cluster.stalled[setup_.number].begin(), cluster.stalled[setup_.number].end());
-  }
+  const auto& next = plan->rings[setup_.number];
   for (TakerRing* old : rings_)
     if (std::ranges::find(next, old) == next.end()) begin_leaving(*old);
-  std::erase_if(next, [](const TakerRing* ring) { return ring->leaving; });
-  std::erase_if(takers_, [](const PlanTaker& taker) { return taker.ring->leaving; });
-  rings_ = std::move(next);
+  // Into room that was reserved: nothing is allocated here.
+  takers_ = plan->takers[setup_.number];
+  rings_ = next;
+  drop_leaving();  // those that misbehaved, and that the plan still names
   current_plan_ = plan;
   entry_.plan_seen.store(plan->number, std::memory_order_release);  // pairs with plan_seen()
   report({EventKind::kPlanSeen, 0});
