@@ -8,6 +8,8 @@
 #include <memory>
 #include <mutex>
 
+#include "libcap/filter/dlt.h"
+
 namespace {
 
 static_assert(sizeof(ringcap_filter_instruction) == sizeof(bpf_insn));
@@ -29,25 +31,6 @@ struct Compiled : bpf_program {
   Compiled& operator=(const Compiled&) = delete;
   ~Compiled() { pcap_freecode(this); }
 };
-
-// Files carry LINKTYPE_ values, libpcap's functions take DLT_ ones. They are the same but for a few old
-// types whose DLT_ values differ from system to system.
-int dlt_of(int link_type) {
-  switch (link_type) {
-    case 100:
-      return DLT_ATM_RFC1483;
-    case 101:
-      return DLT_RAW;
-    case 102:
-      return DLT_SLIP_BSDOS;
-    case 103:
-      return DLT_PPP_BSDOS;
-    case 106:
-      return DLT_ATM_CLIP;
-    default:
-      return link_type;
-  }
-}
 
 void tell(const char* text, char* error, size_t error_bytes) {
   if (error_bytes != 0) std::snprintf(error, error_bytes, "%s", text);
@@ -86,7 +69,8 @@ extern "C" int ringcap_filter_compile(const char* expression, int link_type, uin
     return RINGCAP_FILTER_E_USAGE;
   }
   const std::lock_guard lock(compiling);
-  const PcapHandle handle(pcap_open_dead(dlt_of(link_type), static_cast<int>(snaplen)));
+  const PcapHandle handle(
+      pcap_open_dead(ringcap::dlt_of(static_cast<uint32_t>(link_type)), static_cast<int>(snaplen)));
   if (!handle) {
     tell("out of memory", error, error_bytes);
     return RINGCAP_FILTER_E_MEMORY;

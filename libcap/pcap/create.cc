@@ -9,6 +9,7 @@
 
 #include "capture/base/names.h"
 #include "capture/layout/view.h"
+#include "libcap/filter/dlt.h"
 #include "libcap/pcap/names.h"
 #include "libcap/pcap/own.h"
 #include "libcap/pcap/real.h"
@@ -43,24 +44,6 @@ int code_of(Code code) {
 
 int refuse_change(Handle& h) {
   return h.fail(PCAP_ERROR_ACTIVATED, "can't perform  operation on activated capture");
-}
-
-// Link types of files are LINKTYPE_ values, libpcap's functions take DLT_ ones: the same but for a few.
-int dlt_of(uint32_t link_type) {
-  switch (link_type) {
-    case 100:
-      return DLT_ATM_RFC1483;
-    case 101:
-      return DLT_RAW;
-    case 102:
-      return DLT_SLIP_BSDOS;
-    case 103:
-      return DLT_PPP_BSDOS;
-    case 106:
-      return DLT_ATM_CLIP;
-    default:
-      return static_cast<int>(link_type);
-  }
 }
 
 client::ClientOptions client_options(const Handle& h) {
