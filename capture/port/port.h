@@ -161,8 +161,12 @@ class TransmitQueue {
   virtual ~TransmitQueue() = default;
   // Queues as many frames as fit, from the first on; returns how many. Order is kept.
   virtual uint32_t transmit(std::span<const TransmitFrame> frames) = 0;
-  // Cookies of frames whose memory is free again, in order; at most out.size().
+  // Cookies of frames whose memory is free again, in order; at most out.size(). Those of frames that were
+  // refused are among them.
   virtual uint32_t completed(std::span<uint32_t> out) = 0;
+  // Frames that were taken and never sent: too short or too long for the device, or the interface is down
+  // or gone. Since the queue was made; any thread.
+  virtual uint64_t refused() const = 0;
 };
 
 struct Link {
@@ -192,7 +196,8 @@ class Port {
   virtual uint32_t link_type() const { return 1; }
 
   virtual std::span<const std::unique_ptr<ReceiveQueue>> receive_queues() const = 0;
-  virtual TransmitQueue* transmit_queue() { return nullptr; }
+  // Empty where the port cannot send, or was not opened for it. The same as long as the port lives.
+  virtual std::vector<TransmitQueue*> transmit_queues() { return {}; }
   // What made a source end too early (a file that is damaged); empty: nothing did. Of use once its queues
   // have ended.
   virtual std::string problem() const { return {}; }

@@ -47,7 +47,9 @@ class GigabitPort : public Port, private QueueCounting {
   uint32_t mtu() const override { return options_.mtu; }
   uint32_t buffer_need() const override;
   std::span<const std::unique_ptr<ReceiveQueue>> receive_queues() const override { return queues_; }
-  TransmitQueue* transmit_queue() override { return transmit_.get(); }
+  std::vector<TransmitQueue*> transmit_queues() override {
+    return transmit_ ? std::vector<TransmitQueue*>{transmit_.get()} : std::vector<TransmitQueue*>{};
+  }
 
   Result<void> prepare(const PortNeeds& needs) override;
   Result<void> start() override;

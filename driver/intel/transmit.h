@@ -35,7 +35,7 @@ class IntelTransmitQueue : public TransmitQueue {
   uint32_t restart();
   // Once the device sends: what was queued meanwhile.
   void open() { registers_.write(tail_register_, slot(tail_.load(std::memory_order_acquire))); }
-  uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
+  uint64_t refused() const override { return refused_.load(std::memory_order_relaxed); }
 
  protected:
   IntelTransmitQueue(Registers registers, pci::Function::DmaMemory ring, uint32_t tail_register,

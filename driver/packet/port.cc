@@ -67,7 +67,7 @@ class PacketPort final : public Port {
   uint32_t link_type() const override { return interface_.link_type(); }
 
   std::span<const std::unique_ptr<ReceiveQueue>> receive_queues() const override { return queues_; }
-  TransmitQueue* transmit_queue() override { return transmit_.get(); }
+  std::vector<TransmitQueue*> transmit_queues() override { return {transmit_.get()}; }
 
   Result<void> start() override;
   void stop() override;

@@ -56,7 +56,7 @@ uint32_t PacketTransmit::send(std::span<const TransmitFrame> frames) {
     } else if (errno == EAGAIN || errno == ENOBUFS) {
       return done;  // later
     } else if (errno != EINTR) {
-      ++refused_;
+      refused_.fetch_add(1, std::memory_order_relaxed);
       ++done;
     }
   }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -21,7 +22,7 @@ class PacketTransmit final : public TransmitQueue {
 
   uint32_t transmit(std::span<const TransmitFrame> frames) override;
   uint32_t completed(std::span<uint32_t> out) override;
-  uint64_t refused() const { return refused_; }
+  uint64_t refused() const override { return refused_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr uint32_t kSlots = 256;  // taken and not asked for by completed()
@@ -33,7 +34,7 @@ class PacketTransmit final : public TransmitQueue {
   std::array<uint32_t, kSlots> cookies_{};
   uint64_t taken_ = 0;  // positions in cookies_
   uint64_t given_ = 0;
-  uint64_t refused_ = 0;
+  std::atomic<uint64_t> refused_{0};
 };
 
 }  // namespace ringcap::packet

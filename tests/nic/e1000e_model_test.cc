@@ -285,7 +285,7 @@ TEST_F(E1000eFault, pcie_error_is_answered_by_a_reset_and_the_queue_goes_on_wher
 
 TEST_F(E1000eFault, pcie_error_gives_frames_that_were_being_sent_back_once) {
   run({.transmit = true});
-  TransmitQueue& sender = *nic_->port().transmit_queue();
+  TransmitQueue& sender = *nic_->port().transmit_queues()[0];
   TransmitFrame frame{.data = nic_->region().base, .arena_offset = 0, .length = 60, .cookie = 1};
   chip_->registers[reg::TCTL] = 0;  // it hangs: nothing is sent any more
   ASSERT_EQ(sender.transmit({&frame, 1}), 1u);

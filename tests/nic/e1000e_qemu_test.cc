@@ -174,12 +174,12 @@ class E1000eTransmitInQemu : public E1000eInQemu {
 
 TEST_F(E1000eInQemu, has_no_transmit_queue_unless_asked_for) {
   open({});
-  EXPECT_EQ(nic_->port().transmit_queue(), nullptr);
+  EXPECT_TRUE(nic_->port().transmit_queues().empty());
 }
 
 TEST_F(E1000eTransmitInQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
   run({.mtu = 9000, .descriptors = 64, .transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queue();
+  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
   constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
   std::vector<uint32_t> cookies(64);
   uint32_t completed = 0;
@@ -212,7 +212,7 @@ TEST_F(E1000eTransmitInQemu, sends_all_lengths_byte_for_byte_in_order_and_comple
 
 TEST_F(E1000eTransmitInQemu, takes_only_what_fits_and_goes_on_after_completions) {
   run({.transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queue();
+  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
   std::vector<TransmitFrame> many(3000, place(make_frame(1, 60), 0));
   for (uint32_t i = 0; i < many.size(); ++i) many[i].cookie = i;
   std::vector<uint32_t> cookies(256);
@@ -230,7 +230,7 @@ TEST_F(E1000eTransmitInQemu, takes_only_what_fits_and_goes_on_after_completions)
 
 TEST_F(E1000eTransmitInQemu, completes_what_no_wire_could_carry_without_sending_it) {
   run({.transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queue();
+  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
   const TransmitFrame good = place(make_frame(1, 60), 2);
   TransmitFrame empty = good, huge = good;
   empty.length = 0;

@@ -148,7 +148,7 @@ TEST_P(IgbFamily, strips_the_crc_where_the_chip_wants_it_said_twice) {
 
 TEST_P(IgbFamily, sends_with_advanced_descriptors) {
   run(kind(), {.transmit = true});
-  TransmitQueue& sender = *nic_->port().transmit_queue();
+  TransmitQueue& sender = *nic_->port().transmit_queues()[0];
   uint32_t cookies[4];
   for (uint32_t i = 0; i < 3000; ++i) {
     const Bytes frame = make_frame(i, 60 + i % 1400);

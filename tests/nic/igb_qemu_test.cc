@@ -235,7 +235,7 @@ TEST_F(IgbInQemu, reports_link_changes_by_an_event_with_msi) { reports_link_chan
 
 TEST_F(IgbInQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
   run({.mtu = 9000, .descriptors = 64, .transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queue();
+  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
   constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
   std::vector<uint32_t> cookies(64);
   uint32_t completed = 0;
@@ -267,7 +267,7 @@ TEST_F(IgbInQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
 
 TEST_F(IgbInQemu, completes_what_no_wire_could_carry_without_sending_it) {
   run({.transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queue();
+  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
   const Frame frame = make_frame(1, 60);
   std::memcpy(nic_->region().buffer(0), frame.data(), frame.size());
   const TransmitFrame good{.data = nic_->region().buffer(0), .arena_offset = 0, .length = 60, .cookie = 2};

@@ -360,7 +360,7 @@ TEST(PacketPort, a_deleted_interface_is_told_and_what_came_before_can_be_read) {
   EXPECT_EQ(capture.counters().received, 1u);
   const Bytes frame = traffic(0, 6);
   const TransmitFrame lost{.data = frame.data(), .length = 64, .cookie = 1};
-  EXPECT_EQ(capture.port().transmit_queue()->transmit({&lost, 1}), 1u);
+  EXPECT_EQ(capture.port().transmit_queues()[0]->transmit({&lost, 1}), 1u);
 }
 
 TEST(PacketPort, sent_frames_leave_in_order_and_are_not_captured_again) {
@@ -373,7 +373,7 @@ TEST(PacketPort, sent_frames_leave_in_order_and_are_not_captured_again) {
   std::vector<TransmitFrame> batch;
   for (uint32_t i = 0; i < 300; ++i) frames.push_back(traffic(i, i));
   for (uint32_t i = 0; i < 300; ++i) batch.push_back({.data = frames[i].data(), .length = 64, .cookie = i});
-  TransmitQueue& queue = *capture.port().transmit_queue();
+  TransmitQueue& queue = *capture.port().transmit_queues()[0];
   EXPECT_EQ(queue.transmit(batch), 256u);
   EXPECT_EQ(queue.transmit(std::span(batch).subspan(256)), 0u) << "nothing was completed yet";
   std::vector<uint32_t> cookies(300);

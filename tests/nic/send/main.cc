@@ -98,7 +98,7 @@ Result<uint64_t> send(const char* address, const char* path) {
     if (std::chrono::steady_clock::now() > end) return fail(Code::kSystem, "the NIC has no link");
     ::usleep(1000);
   }
-  Sender sender(*(*port)->transmit_queue(), *arena);
+  Sender sender(*(*port)->transmit_queues()[0], *arena);
   Frames frames(path);
   std::vector<char> frame;
   uint64_t count = 0;
