@@ -1,32 +1,20 @@
-// How a driver reaches a NIC's registers, and how that is ordered with what lies in memory.
+// How the drivers of Intel's NICs reach their registers.
 //
 // Control thread, but where a queue says otherwise: a worker writes its queue's tail and the registers of its
 // interrupt, a forwarder its queue's tail. Those are safe beside the control thread: each thread touches bits
 // of its own, and masks and causes set or clear by a write.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
-#include <functional>
-#include <thread>
 
+#include "driver/pci/access.h"
 #include "driver/pci/function.h"
 
 namespace ringcap::intel {
 
-// What a read gives when nobody answers. No register of these NICs can have this value but counters.
-inline constexpr uint32_t kAbsent = ~0u;
-
-// Everything that was stored to memory before is seen by the device before it sees the next register write.
-inline void publish_to_device() {
-#if defined(__x86_64__)
-  asm volatile("" ::: "memory");
-#elif defined(__aarch64__)
-  asm volatile("dmb oshst" ::: "memory");
-#else
-#error "say how stores to memory are ordered before stores to a device"
-#endif
-}
+using pci::kAbsent;  // no register of these NICs can have this value but counters
+using pci::publish_to_device;
+using pci::wait_for;
 
 // Register access: a load or a store where the BAR is mapped, a call elsewhere (tests, odd kernels).
 class Registers {
@@ -50,15 +38,5 @@ class Registers {
   pci::Bar* bar_ = nullptr;
   volatile uint32_t* mapped_ = nullptr;
 };
-
-// False if `done` did not hold before the deadline.
-inline bool wait_for(std::chrono::milliseconds deadline, const std::function<bool()>& done) {
-  const auto end = std::chrono::steady_clock::now() + deadline;
-  while (!done()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::microseconds(200));
-  }
-  return true;
-}
 
 }  // namespace ringcap::intel

@@ -1,8 +1,6 @@
 #include "driver/intel/port.h"
 
 #include <fmt/format.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,16 +14,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr uint64_t kBarBytes = 128 << 10;
-constexpr uint32_t kLeastMtu = 68;  // RFC 791
 constexpr uint32_t kUsualMtu = 1500;
-constexpr uint32_t kLeastDescriptors = 64, kMostDescriptors = 4096;
 constexpr uint32_t kShortBuffer = 2048, kJumboBuffer = 16384;
-constexpr int64_t kAutoModerationUs = 20;
 constexpr milliseconds kPhyDeadline{20}, kDrain{10};
-
-std::unexpected<Error> refuse(std::string what, std::string mend = {}) {
-  return fail(Code::kUsage, std::move(what), std::move(mend));
-}
 
 }  // namespace
 
@@ -33,38 +24,14 @@ std::unexpected<Error> refuse(std::string what, std::string mend = {}) {
 
 GigabitPort::GigabitPort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options,
                          const ChipFacts& facts, std::span<const Counter> counters)
-    : facts_(facts),
-      address_("vfio:" + function->address()),
-      options_(options),
-      function_(std::move(function)),
-      statistics_(counters) {}
-
-void GigabitPort::close() {
-  stop();
-  function_->release();
-}
-
-Result<void> GigabitPort::check() const {
-  const pci::NicOptions& o = options_;
-  if (o.queues == 0 || o.queues > facts_.queues) {
-    return refuse(
-        fmt::format("queues={}: {} ({}) has {} receive queue{}", o.queues, facts_.chip, facts_.driver,
-                    facts_.queues, facts_.queues == 1 ? "" : "s"),
-        facts_.queues == 1 ? "use queues=1" : fmt::format("use queues=1 to queues={}", facts_.queues));
-  }
-  if (o.mtu < kLeastMtu || o.mtu > facts_.greatest_mtu) {
-    return refuse(
-        fmt::format("mtu={}: {} takes {} to {}", o.mtu, facts_.driver, kLeastMtu, facts_.greatest_mtu));
-  }
-  if (o.descriptors < kLeastDescriptors || o.descriptors > kMostDescriptors || o.descriptors % 8 != 0) {
-    return refuse(fmt::format("descriptors={}: {} takes a multiple of 8 from {} to {}", o.descriptors,
-                              facts_.driver, kLeastDescriptors, kMostDescriptors));
-  }
-  return {};
-}
+    : NicPort(std::move(function), options), facts_(facts), statistics_(counters) {}
 
 Result<void> GigabitPort::initialise() {
-  if (Result<void> possible = check(); !possible) return possible;
+  const pci::NicLimits limits{.driver = facts_.driver,
+                              .chip = facts_.chip,
+                              .queues = facts_.queues,
+                              .greatest_mtu = facts_.greatest_mtu};
+  if (Result<void> possible = check_options(limits); !possible) return possible;
   Result<std::unique_ptr<pci::Bar>> bar = function_->bar(0);
   if (!bar) return std::unexpected(bar.error());
   if ((*bar)->bytes() < kBarBytes) {
@@ -74,38 +41,9 @@ Result<void> GigabitPort::initialise() {
   bar_ = std::move(*bar);
   registers_ = Registers(bar_.get());
   if (Result<void> done = reset(); !done) return done;
-  if (Result<void> armed = arm_interrupts(); !armed) return armed;
+  if (Result<void> armed = arm_interrupts(facts_.vectors); !armed) return armed;
   if (Result<void> watched = watch_events(); !watched) return watched;
   return make_queues();
-}
-
-// With MSI-X each queue has a vector, and link changes have the last. Queues beyond that can only be polled.
-Result<void> GigabitPort::arm_interrupts() {
-  const uint32_t vectors = std::min(options_.queues + 1, facts_.vectors);
-  Result<pci::Interrupt> interrupt = function_->enable_interrupts(vectors);
-  if (!interrupt) return std::unexpected(interrupt.error());
-  link_vector_ = vectors - 1;
-  own_vectors_ = *interrupt == pci::Interrupt::kMsix && function_->interrupt_fd(link_vector_) >= 0;
-  if (options_.queues > 1 && *interrupt != pci::Interrupt::kNone && !own_vectors_) {
-    return refuse(fmt::format("queues={}: several queues need MSI-X interrupts, and there are none here",
-                              options_.queues),
-                  "use queues=1");
-  }
-  return {};
-}
-
-Result<void> GigabitPort::watch_events() {
-  link_event_ = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  events_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
-  if (!link_event_ || !events_) return fail_system("cannot make the descriptors for events");
-  for (const int fd : {link_event_.get(), own_vectors_ ? function_->interrupt_fd(link_vector_) : -1,
-                       function_->event_fd()}) {
-    if (fd < 0) continue;
-    epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
-    if (::epoll_ctl(events_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
-      return fail_system("cannot watch for events");
-  }
-  return {};
 }
 
 bool GigabitPort::jumbo() const { return options_.mtu > kUsualMtu; }
@@ -115,10 +53,6 @@ uint32_t GigabitPort::longest_frame() const {
 }
 
 uint32_t GigabitPort::buffer_need() const { return jumbo() ? kJumboBuffer : kShortBuffer; }
-
-int64_t GigabitPort::moderation_us() const {
-  return options_.moderation_us == pci::kModerationAuto ? kAutoModerationUs : options_.moderation_us;
-}
 
 // Colouring: the device drops what is longer than 1,518 or 1,522 bytes, so that behind the last start, 448,
 // everything ends before byte 1,976 of 2,048. Not with bad=1 (SBP lets longer frames in), and not with a
@@ -150,20 +84,8 @@ Result<void> GigabitPort::make_queues() {
   return {};
 }
 
-// Received frames are the device's to write and never to read; frames to send the other way round. So the
-// same memory is mapped once for each.
-Result<void> GigabitPort::prepare(const PortNeeds& needs) {
-  if (gone_) return context(function_->address(), lost());
-  Result<pci::Iova> writable =
-      function_->dma_map(needs.arena, needs.arena_bytes, pci::DmaAccess::kDeviceWrites);
-  if (!writable) return context(function_->address(), writable.error());
-  for (ReceiveRing* ring : rings_) ring->set_arena(*writable);
-  if (!transmit_) return {};
-  Result<pci::Iova> readable =
-      function_->dma_map(needs.arena, needs.arena_bytes, pci::DmaAccess::kDeviceReads);
-  if (!readable) return context(function_->address(), readable.error());
-  transmit_->set_arena(*readable);
-  return {};
+void GigabitPort::set_receive_arena(pci::Iova arena) {
+  for (ReceiveRing* ring : rings_) ring->set_arena(arena);
 }
 
 // ---- for the families -------------------------------------------------------------------------------
@@ -210,11 +132,6 @@ Result<void> GigabitPort::write_phy(uint32_t reg, uint32_t value) const {
 
 bool GigabitPort::absent() const { return gone_ || registers_.read(STATUS) == kAbsent; }
 
-Error GigabitPort::lost() const {
-  return {Code::kGone, "it does not answer: it was unbound, unplugged, or lost power",
-          "ringcap devices shows what is there"};
-}
-
 Error GigabitPort::stuck(const std::string& what, bool quiet) const {
   return {Code::kSystem,
           fmt::format("{} (CTRL {:#010x}, EECD {:#010x}{})", what, registers_.read(CTRL),
@@ -224,20 +141,17 @@ Error GigabitPort::stuck(const std::string& what, bool quiet) const {
 
 // ---- start and stop ----------------------------------------------------------------------------------
 
-Result<void> GigabitPort::start() {
-  if (gone_) return context(function_->address(), lost());
-  if (running_) return {};
-  for (const ReceiveRing* ring : rings_)
-    if (!ring->armed()) return fail(Code::kUsage, address_ + ": its queue has no buffers yet");
-  if (Result<void> done = reset(); !done) return context(function_->address(), done.error());
+bool GigabitPort::armed() const {
+  return std::ranges::all_of(rings_, [](const ReceiveRing* ring) { return ring->armed(); });
+}
+
+Result<void> GigabitPort::bring_up() {
+  if (Result<void> done = reset(); !done) return done;
   configure();
   statistics_.clear(registers_);
-  if (Result<void> done = start_queues(); !done) {
-    static_cast<void>(reset());  // bus master off
-    return context(function_->address(), done.error());
-  }
-  running_ = true;
-  return {};
+  Result<void> done = start_queues();
+  if (!done) static_cast<void>(reset());  // bus master off
+  return done;
 }
 
 Result<void> GigabitPort::start_queues() {
@@ -257,14 +171,7 @@ Result<void> GigabitPort::start_queues() {
   return {};
 }
 
-void GigabitPort::stop() {
-  if (!running_) return;
-  running_ = false;
-  quiesce();
-}
-
 void GigabitPort::quiesce() {
-  if (gone_) return;
   mask_interrupts();
   registers_.write(RCTL, 0);
   registers_.write(TCTL, 0);
@@ -275,48 +182,11 @@ void GigabitPort::quiesce() {
   static_cast<void>(reset());
 }
 
-// ---- link, events, loss --------------------------------------------------------------------------------
-
-Link GigabitPort::link() {
-  if (!gone_ && absent()) leave();
-  if (gone_) return {.up = false, .present = false, .mbps = 0};
+Link GigabitPort::read_link() {
   constexpr uint32_t kMbps[] = {10, 100, 1000, 1000};
   const uint32_t state = registers_.read(STATUS);
   if (!(state & status::LU)) return {.up = false, .present = true, .mbps = 0};
   return {.up = true, .present = true, .mbps = kMbps[(state >> status::SPEED_SHIFT) & 3]};
-}
-
-void GigabitPort::handle_event() {
-  if (gone_) return;
-  const pci::Function::Events events = function_->consume_events();
-  if (events.removal || function_->gone() || absent()) return leave();
-  if (events.error && running_) recover();
-  eventfd_t ignored;
-  ::eventfd_read(link_event_.get(), &ignored);
-  if (!own_vectors_ || gone_) return;
-  // Cleared before STATUS is read (by link(), after this), so that no change falls between.
-  function_->consume_interrupt(link_vector_);
-  clear_link_interrupt();
-  if (running_) unmask_link_interrupt();
-}
-
-// After a PCIe error the device's state is not to be trusted. The workers may go on polling meanwhile: the
-// rings stay where they are, and the device goes on where each worker is.
-void GigabitPort::recover() {
-  running_ = false;
-  quiesce();
-  static_cast<void>(function_->reset());
-  if (!start()) leave();
-}
-
-// Somebody takes the device away, or did. Whoever unbinds it waits for us: be quick.
-void GigabitPort::leave() {
-  if (gone_) return;
-  const bool answers = !absent() && !function_->gone();
-  if (answers) stop();
-  gone_ = true;
-  running_ = false;
-  function_->release();
 }
 
 // ---- counting ------------------------------------------------------------------------------------------

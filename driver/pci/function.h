@@ -33,6 +33,11 @@ class Bar {
   virtual ~Bar() = default;
   virtual uint32_t read32(uint32_t offset) = 0;
   virtual void write32(uint32_t offset, uint32_t value) = 0;
+  // Registers that are narrower, where a device has such; `bytes` is 1 or 2.
+  virtual uint32_t read_narrow(uint32_t offset, uint32_t bytes) {
+    return read32(offset & ~3u) >> 8 * (offset & 3) & ((1u << 8 * bytes) - 1);
+  }
+  virtual void write_narrow(uint32_t, uint32_t, uint32_t) {}
   virtual uint64_t bytes() const = 0;
   // The BAR's mapping, or nullptr where it must go through read32 and write32.
   // Stays valid, and reads as all ones, when the device is gone or the function was released.

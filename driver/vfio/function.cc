@@ -28,18 +28,29 @@ class VfioBar final : public pci::Bar {
 
   uint32_t read32(uint32_t offset) override {
     if (volatile uint32_t* mapped = find(offset)) return *mapped;
-    uint32_t value = 0;
-    const ssize_t got = ::pread(device_, &value, sizeof(value), static_cast<off_t>(region_offset_ + offset));
-    return got == sizeof(value) ? value : ~0u;
+    return read_file(offset, 4);
   }
   void write32(uint32_t offset, uint32_t value) override {
     if (volatile uint32_t* mapped = find(offset)) {
       *mapped = value;
-      return;
+    } else {
+      write_file(offset, 4, value);
     }
-    // A failure means that the device is gone, and then there is nothing to write to.
-    [[maybe_unused]] const ssize_t put =
-        ::pwrite(device_, &value, sizeof(value), static_cast<off_t>(region_offset_ + offset));
+  }
+  uint32_t read_narrow(uint32_t offset, uint32_t bytes) override {
+    volatile uint8_t* mapped = find_byte(offset);
+    if (mapped == nullptr) return read_file(offset, bytes);
+    return bytes == 1 ? *mapped : *reinterpret_cast<volatile uint16_t*>(mapped);
+  }
+  void write_narrow(uint32_t offset, uint32_t bytes, uint32_t value) override {
+    volatile uint8_t* mapped = find_byte(offset);
+    if (mapped == nullptr) {
+      write_file(offset, bytes, value);
+    } else if (bytes == 1) {
+      *mapped = static_cast<uint8_t>(value);
+    } else {
+      *reinterpret_cast<volatile uint16_t*>(mapped) = static_cast<uint16_t>(value);
+    }
   }
   uint64_t bytes() const override { return bytes_; }
   volatile uint32_t* mapped() override {
@@ -52,6 +63,20 @@ class VfioBar final : public pci::Bar {
       if (volatile uint32_t* mapped = window->at(offset)) return mapped;
     }
     return nullptr;
+  }
+  volatile uint8_t* find_byte(uint32_t offset) const {
+    volatile uint32_t* word = find(offset & ~3u);
+    return word == nullptr ? nullptr : reinterpret_cast<volatile uint8_t*>(word) + (offset & 3);
+  }
+  uint32_t read_file(uint32_t offset, uint32_t bytes) const {
+    uint32_t value = 0;
+    const ssize_t got = ::pread(device_, &value, bytes, static_cast<off_t>(region_offset_ + offset));
+    return got == ssize_t{bytes} ? value : ~0u >> 8 * (4 - bytes);
+  }
+  // A failure means that the device is gone, and then there is nothing to write to.
+  void write_file(uint32_t offset, uint32_t bytes, uint32_t value) const {
+    [[maybe_unused]] const ssize_t put =
+        ::pwrite(device_, &value, bytes, static_cast<off_t>(region_offset_ + offset));
   }
 
   int device_;

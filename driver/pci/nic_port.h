@@ -1,0 +1,95 @@
+// NicPort: what the ports of all NICs have in common, from opening to removal: interrupts, events, the
+// arena's mappings, and the port's states. A family says how its device is brought up and made quiet.
+//
+// The control thread calls everything here.
+//
+//   from      to        by                      notes
+//   closed    stopped   open()                  reset, bus master off
+//   stopped   running   start()                 reset, configured, bus master on, receiving
+//   running   stopped   stop()                  reset, bus master off; the rings keep their buffers
+//   running   running   PCIe error              stop, reset, start; queues go on where they were
+//   any       gone      removal, no answer      the function is released; registers read as ones. Final.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "capture/port/port.h"
+#include "driver/pci/function.h"
+#include "driver/pci/nic_options.h"
+
+namespace ringcap::pci {
+
+// What a kind of NIC can do: what its options are checked against.
+struct NicLimits {
+  const char* driver = "";  // Port::driver()
+  const char* chip = "";    // for people
+  uint32_t queues = 1;      // receive queues
+  uint32_t greatest_mtu = 1500;
+  uint32_t least_descriptors = 64, most_descriptors = 4096, descriptors_step = 8;
+};
+
+std::unexpected<Error> refuse(std::string what, std::string mend = {});
+
+class NicPort : public Port {
+ public:
+  const std::string& address() const override { return address_; }
+  uint32_t mtu() const override { return options_.mtu; }
+  std::span<const std::unique_ptr<ReceiveQueue>> receive_queues() const override { return queues_; }
+  Result<void> prepare(const PortNeeds& needs) override;
+  Result<void> start() override;
+  void stop() override;
+  Link link() override;
+  int event_fd() const override { return events_.get(); }
+  void handle_event() override;
+
+ protected:
+  NicPort(std::unique_ptr<Function> function, const NicOptions& options);
+  // The destructor of each family calls it: what it needs of the family must still be there.
+  void close();
+  Result<void> check_options(const NicLimits& limits) const;
+  // With MSI-X each queue has a vector, and everything else has the last. Queues beyond the device's vectors
+  // can only be polled.
+  Result<void> arm_interrupts(uint32_t vectors);
+  Result<void> watch_events();
+  Error lost() const;
+  bool has_vector(uint32_t queue) const { return own_vectors_ && queue < link_vector_; }
+  uint32_t queue_count() const { return options_.queues; }
+  int64_t moderation_us() const;
+
+  // ---- what families differ in
+  virtual bool armed() const = 0;
+  // Everything from reset to receiving; on failure the device has no access to memory.
+  virtual Result<void> bring_up() = 0;
+  // No frames, no DMA, no interrupts from here on.
+  virtual void quiesce() = 0;
+  // The device does not answer.
+  virtual bool absent() const = 0;
+  virtual Link read_link() = 0;
+  // Before link() looks, so that no change falls between; and after, if running.
+  virtual void clear_link_interrupt() = 0;
+  virtual void unmask_link_interrupt() = 0;
+  // Where the device reaches the arena to write received frames, and to read frames to send.
+  virtual void set_receive_arena(Iova arena) = 0;
+  virtual void set_transmit_arena(Iova arena) = 0;
+  // Something that is no link change, and not to be gone on with: the port ends.
+  virtual bool broken() const { return false; }
+
+  std::string address_;
+  NicOptions options_;
+  std::unique_ptr<Function> function_;  // outlives everything below
+  bool own_vectors_ = false;            // MSI-X: one for each queue, the last for everything else
+  uint32_t link_vector_ = 0;
+  Fd link_event_;  // with one vector for all: by whom the worker tells of link changes
+  Fd events_;      // epoll: the link's vector, link_event_, and the function's events
+  std::vector<std::unique_ptr<ReceiveQueue>> queues_;
+  bool running_ = false;
+  bool gone_ = false;
+
+ private:
+  void recover();
+  void leave();
+};
+
+}  // namespace ringcap::pci
