@@ -10,6 +10,7 @@
 #include "capture/base/names.h"
 #include "capture/base/units.h"
 #include "driver/pci/address.h"
+#include "driver/tap/port.h"
 
 namespace ringcap {
 namespace {
@@ -84,6 +85,11 @@ bool read_write(std::string_view text, uint32_t* bytes) {
   return text == "all" || text == "64" || text == "0";
 }
 
+bool read_mac(std::string_view text, std::string* mac) {
+  *mac = text;
+  return is_station_mac(*mac);
+}
+
 bool read_rate(std::string_view text, uint64_t* rate) {
   if (text == "max") *rate = 0;
   return text == "max" || read_number(text, 1, 1'000'000'000, rate);
@@ -127,6 +133,8 @@ const Key kKeys[] = {
      [](const P& p) { return show(p.bad); }},
     {"outgoing", bit(kPacket), "0 or 1", [](S t, P& p) { return read_switch(t, &p.outgoing); },
      [](const P& p) { return show(p.outgoing); }},
+    {"mac", bit(kTap), "the address of one station, such as 02:00:00:00:00:01",
+     [](S t, P& p) { return read_mac(t, &p.mac); }, [](const P& p) { return p.mac; }},
     {"speed", bit(kPcap), "a factor (1: as recorded), or max", [](S t, P& p) { return read_factor(t, &p.speed); },
      [](const P& p) { return p.speed == 0 ? "max" : fmt::format("{}", p.speed); }},
     {"loop", bit(kPcap), "how often the file is read, 0: for ever",

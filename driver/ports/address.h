@@ -38,6 +38,8 @@ struct PortAddress {
   bool bad = false;                         // deliver frames with a bad CRC or length
   // packet
   bool outgoing = true;  // deliver what the host sends, too
+  // tap
+  std::string mac = {};  // "": the kernel draws one
   // pcap
   double speed = 1;   // 0: as fast as possible
   uint64_t loop = 1;  // how often the file is read; 0: for ever

@@ -18,23 +18,6 @@
 namespace ringcap::test {
 namespace {
 
-// Random bytes behind two addresses and an EtherType that no protocol of the host listens to.
-Bytes random_frame(std::mt19937& random, size_t bytes) {
-  Bytes frame(bytes);
-  for (std::byte& byte : frame) byte = static_cast<std::byte>(random());
-  frame[0] = frame[6] = std::byte{0x02};
-  if (bytes > 13) {
-    frame[12] = std::byte{0x88};
-    frame[13] = std::byte{0xb5};
-  }
-  return frame;
-}
-
-void send_frame(const Fd& fd, const Bytes& frame) {
-  ASSERT_EQ(::send(fd.get(), frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()))
-      << std::strerror(errno);
-}
-
 Bytes with_tags(const Bytes& frame, std::initializer_list<uint32_t> tags) {
   Bytes tagged(frame.begin(), frame.begin() + 12);
   for (const uint32_t tag : tags) {

@@ -94,7 +94,7 @@ TEST(PortAddress, the_normal_form_is_read_back_as_the_same_port) {
   for (const char* text :
        {"gen:size=imix,rate=5,mix=vlan,write=0,full=wait", "pcap:a\\,b,speed=2.5,full=drop,loop=3",
         "vfio:0000:03:00.0,moderation=77,bad=1,descriptors=64", "packet:eth0,mtu=9000", "xdp:eth0",
-        "tap:tap0,queues=2"}) {
+        "tap:tap0,queues=2,mac=02:00:00:00:00:01"}) {
     const PortAddress port = parsed(text);
     EXPECT_EQ(parsed(format_port_address(port)), port) << text;
   }
@@ -126,6 +126,9 @@ TEST(PortAddress, a_value_out_of_range_lists_what_is_allowed) {
                            "pcap:f,speed=nan",
                            "pcap:f,speed=1x",
                            "packet:e,outgoing=2",
+                           "tap:t,mac=",
+                           "tap:t,mac=01:00:00:00:00:01",
+                           "tap:t,mac=02:00:00:00:00",
                            "vfio:03:00.0,descriptors=100",
                            "vfio:03:00.0,moderation=0",
                            "gen:size=64,",
