@@ -23,6 +23,7 @@ int run_capture(const Words& words);
 int run_stat(const Words& words);
 int run_balance(const Words& words);
 int run_devices(const Words& words);
+int run_bridge(const Words& words);
 int run_bind(const Words& words);
 int run_unbind(const Words& words);
 int run_doctor(const Words& words);

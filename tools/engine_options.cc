@@ -9,9 +9,11 @@
 #include <fstream>
 
 #include "capture/base/run_dir.h"
+#include "capture/filter/machine_code.h"
 #include "capture/ledger/ledger.h"
 #include "driver/ports/open.h"
 #include "tools/bind_record.h"
+#include "tools/filter_text.h"
 
 namespace ringcap::tools {
 namespace po = boost::program_options;
@@ -107,6 +109,17 @@ Result<engine::EngineOptions> engine_options(const EngineWords& w, const std::ve
   return options;
 }
 
+Result<engine::Filter> engine_filter(const std::vector<std::string>& words) {
+  constexpr uint32_t kEthernet = 1;  // LINKTYPE_ETHERNET
+  auto program = compile_filter(words, "", kEthernet);
+  if (!program) return std::unexpected(program.error());
+  if (program->empty()) return engine::Filter{};
+  auto valid = filter::validate(*program);
+  if (!valid) return std::unexpected(valid.error());
+  filter::compile_or_say(*valid, [](const std::string& text) { spdlog::warn("{}", text); });
+  return std::make_shared<filter::Program>(std::move(*valid));
+}
+
 bool MadeEngine::source_failed() const {
   return std::ranges::any_of(ports, [](const Port* port) { return !port->problem().empty(); });
 }
@@ -114,8 +127,10 @@ bool MadeEngine::source_failed() const {
 Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& addresses) {
   MadeEngine made;
   std::vector<std::unique_ptr<Port>> ports;
-  for (const auto& address : addresses) {
-    auto port = open_port(address);
+  const bool everybody_sends = options.send.has_value();
+  for (uint32_t i = 0; i < addresses.size(); ++i) {
+    const bool sends = everybody_sends || std::ranges::count(options.forwards, i, &engine::Forward::to) != 0;
+    auto port = open_port(addresses[i], {.sends = sends});
     if (!port) return std::unexpected(port.error());
     made.ports.push_back(port->get());
     ports.push_back(std::move(*port));

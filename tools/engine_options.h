@@ -25,6 +25,9 @@ struct EngineWords {
 void add_engine_options(Cli& cli, EngineWords& words);
 // The options that an engine is made with; kUsage names the word that makes no sense.
 Result<engine::EngineOptions> engine_options(const EngineWords& words, const std::vector<PortAddress>& ports);
+// A filter as the user wrote it, for the engine to evaluate, of Ethernet frames; empty: no filter. kFilter
+// says what is wrong with it.
+Result<engine::Filter> engine_filter(const std::vector<std::string>& words);
 // An engine, and its ports for what they say at their end; they live as long as it does.
 struct MadeEngine {
   std::unique_ptr<engine::Engine> engine;

@@ -18,6 +18,7 @@ constexpr Command kCommands[] = {
     {"capture", "take frames from an engine or an interface", run_capture},
     {"stat", "show where every frame went", run_stat},
     {"balance", "show how a cluster would share a file's frames", run_balance},
+    {"bridge", "send what one port receives out of another", run_bridge},
     {"devices", "list what can be captured", run_devices},
     {"bind", "give a NIC to ringcap", run_bind},
     {"unbind", "give a NIC back to the kernel", run_unbind},
@@ -28,7 +29,7 @@ constexpr Command kCommands[] = {
 };
 
 // Commands of a later version: known, so that the answer is not "no such command".
-constexpr const char* kLater[] = {"selftest", "send", "bridge"};
+constexpr const char* kLater[] = {"selftest", "send"};
 
 std::string overview() {
   std::string out = "Usage: ringcap COMMAND [OPTION]... [WORD]...\n\nCommands:\n";

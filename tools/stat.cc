@@ -221,16 +221,46 @@ ordered_json cluster_json(const ledger::Ledger& l, const ledger::Cluster& c) {
           {"flows", flows}};
 }
 
+ordered_json forwarder_json(const ledger::Ledger& l, const ledger::Forwarder& f) {
+  ordered_json json = {{"from", l.ports[f.from].address}, {"to", l.ports[f.to].address}};
+  json.update(taker_json(f.total));
+  json.update({{"taken", f.taken},
+               {"sent", f.sent},
+               {"refused", f.refused},
+               {"pending", f.pending},
+               {"bytes", f.bytes}});
+  return json;
+}
+
+ordered_json sender_json(const ledger::Ledger& l, const ledger::Sender& s) {
+  return {{"id", s.id},
+          {"name", s.name},
+          {"pid", s.pid},
+          {"uid", s.uid},
+          {"port", l.ports[s.port].address},
+          {"queue", s.queue},
+          {"asked", s.asked},
+          {"sent", s.sent},
+          {"refused", s.refused},
+          {"limited", s.limited},
+          {"dropped", s.dropped},
+          {"pending", s.pending},
+          {"bytes", s.bytes}};
+}
+
 ordered_json ledger_json(const ledger::Ledger& l, const ledger::Check& check) {
   ordered_json unbalanced = ordered_json::array(), ports = ordered_json::array(),
                workers = ordered_json::array(), consumers = ordered_json::array(),
-               clusters = ordered_json::array();
+               clusters = ordered_json::array(), forwarders = ordered_json::array(),
+               senders = ordered_json::array();
   for (const auto& m : check.unbalanced)
     unbalanced.push_back({{"sum", m.sum}, {"where", m.where}, {"left", m.left}, {"right", m.right}});
   for (const auto& p : l.ports) ports.push_back(port_json(p));
   for (size_t i = 0; i < l.workers.size(); ++i) workers.push_back(worker_json(l.workers[i], i));
   for (const auto& c : l.consumers) consumers.push_back(consumer_json(c));
   for (const auto& c : l.clusters) clusters.push_back(cluster_json(l, c));
+  for (const auto& f : l.forwarders) forwarders.push_back(forwarder_json(l, f));
+  for (const auto& s : l.senders) senders.push_back(sender_json(l, s));
   const uint64_t now = now_ns();
   return {
       {"schema", "ringcap.stat/1"},
@@ -251,8 +281,8 @@ ordered_json ledger_json(const ledger::Ledger& l, const ledger::Check& check) {
       {"workers", workers},
       {"consumers", consumers},
       {"clusters", clusters},
-      {"forwarders", ordered_json::array()},
-      {"senders", ordered_json::array()},
+      {"forwarders", forwarders},
+      {"senders", senders},
       {"departed",
        {{"count", l.departed},
         {"consumers", ordered_json::array()},
@@ -293,6 +323,18 @@ void print_table(const ledger::Ledger& l, const ledger::Check& check) {
         "ring {}\n",
         c.name, c.total.considered, c.total.not_matched, c.total.offered, c.total.published, c.total.dropped,
         c.total.in_ring);
+  for (const auto& f : l.forwarders) {
+    print(
+        "forwarder {} to {}: considered {} = not matched {} + offered {}; offered = published {} + dropped "
+        "{}\n",
+        l.ports[f.from].address, l.ports[f.to].address, f.total.considered, f.total.not_matched,
+        f.total.offered, f.total.published, f.total.dropped);
+    print("            taken {} = sent {} + refused {} + pending {}\n", f.taken, f.sent, f.refused,
+          f.pending);
+  }
+  for (const auto& s : l.senders)
+    print("sender {} to {}: asked {} = sent {} + refused {} + dropped {} + pending {}; limited {}\n", s.name,
+          l.ports[s.port].address, s.asked, s.sent, s.refused, s.dropped, s.pending, s.limited);
   for (const auto& c : l.clusters)
     print(
         "cluster {} ({}, {}) considered {} + twice {} = not matched {} + offered {}; unassigned {}; {} "

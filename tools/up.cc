@@ -1,47 +1,16 @@
 // ringcap up: runs an engine in the foreground. ringcap down: ends one.
-#include <spdlog/spdlog.h>
-
-#include <csignal>
-
 #include "capture/base/names.h"
-#include "capture/filter/machine_code.h"
 #include "libcap/client/client.h"
 #include "tools/cli.h"
 #include "tools/cluster_options.h"
 #include "tools/engine_options.h"
-#include "tools/filter_text.h"
+#include "tools/engine_run.h"
 #include "tools/hash_key.h"
-#include "tools/privileges.h"
 
 namespace ringcap::tools {
 namespace po = boost::program_options;
 
 namespace {
-
-engine::Engine* running = nullptr;  // for the signal handler; set before the handler is
-
-void on_signal(int) { running->request_stop(); }
-
-// The engine's socket is there before its handlers are: a signal in between waits for them, so that whoever
-// saw the engine can end it.
-void hold_signals(int how) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  ::sigprocmask(how, &set, nullptr);
-}
-
-void handle_signals(engine::Engine& engine) {
-  running = &engine;
-  struct sigaction action{};
-  action.sa_handler = on_signal;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  action.sa_handler = SIG_IGN;
-  ::sigaction(SIGPIPE, &action, nullptr);
-  hold_signals(SIG_UNBLOCK);
-}
 
 constexpr uint32_t kEthernet = 1;  // LINKTYPE_ETHERNET: what engines' filters are compiled for
 
@@ -76,14 +45,9 @@ Result<MadeEngine> open_engine(const UpWords& words) {
   options->group = words.group;
   options->wait_consumers = static_cast<uint32_t>(words.wait_consumers.value);
   options->until_end = words.until_end;
-  auto program = compile_filter({words.filter}, "", kEthernet);
-  if (!program) return std::unexpected(program.error());
-  if (!program->empty()) {
-    auto valid = filter::validate(*program);
-    if (!valid) return std::unexpected(valid.error());
-    filter::compile_or_say(*valid, [](const std::string& text) { spdlog::warn("{}", text); });
-    options->filter = std::make_shared<filter::Program>(std::move(*valid));
-  }
+  auto filter = engine_filter({words.filter});
+  if (!filter) return std::unexpected(filter.error());
+  options->filter = *filter;
   if (!words.hash_key.empty()) {
     auto key = parse_hash_key(words.hash_key);
     if (!key) return std::unexpected(key.error());
@@ -95,7 +59,7 @@ Result<MadeEngine> open_engine(const UpWords& words) {
     options->clusters.push_back(std::move(*cluster));
   }
   auto made = make_engine(std::move(*options), *ports);
-  if (!made || program->empty()) return made;
+  if (!made || !*filter) return made;
   for (const Port* port : made->ports)
     if (port->link_type() != kEthernet)
       return fail(Code::kUsage,
@@ -136,19 +100,10 @@ int run_up(const Words& words) {
   cli.default_config([&] { return up.name.empty() ? std::string() : "/etc/ringcap/" + up.name + ".conf"; });
   if (auto status = cli.parse(words)) return *status;
 
-  hold_signals(SIG_BLOCK);
+  hold_signals();
   const auto made = open_engine(up);
   if (!made) return report(made.error());
-  engine::Engine& engine = *made->engine;
-  if (auto became = become_user(up.user, cli.given("user")); !became) return report(became.error());
-  handle_signals(engine);
-  spdlog::info("engine {} is up; see it: ringcap stat {}", engine.name(), engine.name());
-  if (auto ran = engine.run(); !ran) return report(ran.error());
-  const PortLosses losses = port_losses(engine.header());
-  spdlog::info("engine {} has ended; lost before the consumers: {} missed by the ports, {} without a buffer",
-               engine.name(), losses.missed, losses.no_buffer);
-  if (made->source_failed()) return finish(kExitError);
-  return finish(losses.missed + losses.no_buffer != 0 ? kExitLost : kExitOk);
+  return run_engine(*made, {.user = up.user, .asked = cli.given("user")});
 }
 
 int run_down(const Words& words) {

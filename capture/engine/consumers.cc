@@ -52,7 +52,7 @@ Result<uint32_t> Consumers::grant_slots(const message::Hello& hello) const {
 }
 
 Result<uint32_t> Consumers::free_slot() const {
-  std::vector<bool> used(layout::kMaxConsumers);
+  std::vector<bool> used(layout::kMaxConsumers - limits_.forwards);
   for (const auto& [id, consumer] : consumers_) used[consumer->slot] = true;
   const auto free = std::ranges::find(used, false);
   if (free == used.end())
@@ -215,33 +215,34 @@ void Consumers::free_gone(uint64_t seen) {
                 [&](const auto& c) { return c->missing_from_plan != 0 && c->missing_from_plan <= seen; });
 }
 
+uint32_t filter_index(Plan& plan, const Filter& filter) {
+  if (!filter) return kNoFilter;
+  const auto same = [&](const Filter& other) {
+    return std::ranges::equal(other->instructions(), filter->instructions());
+  };
+  const auto index = static_cast<size_t>(std::ranges::find_if(plan.filters, same) - plan.filters.begin());
+  if (index == plan.filters.size()) plan.filters.push_back(filter);
+  return static_cast<uint32_t>(index);
+}
+
 void Consumers::fill(Plan& plan) {
   const auto leaves_out = [&](Consumer& consumer) {
     if (consumer.leaving && consumer.missing_from_plan == 0) consumer.missing_from_plan = plan.number;
   };
   for (const auto& [id, consumer] : consumers_) leaves_out(*consumer);
   for (const auto& consumer : gone_) leaves_out(*consumer);
-  // Equal programs are evaluated once: the second one's takers name the first.
-  const auto filter_index = [&plan](const Filter& filter) {
-    if (!filter) return kNoFilter;
-    const auto same = [&](const Filter& other) {
-      return std::ranges::equal(other->instructions(), filter->instructions());
-    };
-    const auto index = static_cast<size_t>(std::ranges::find_if(plan.filters, same) - plan.filters.begin());
-    if (index == plan.filters.size()) plan.filters.push_back(filter);
-    return static_cast<uint32_t>(index);
-  };
   plan.takers.resize(limits_.workers);
   plan.rings.resize(limits_.workers);
   for (const auto& [id, consumer] : consumers_) {
     if (consumer->leaving) continue;
     for (uint32_t w = 0; w < limits_.workers; ++w) plan.rings[w].push_back(consumer->taker_rings[w].get());
     if (consumer->seat != nullptr) continue;
-    const uint32_t filter = filter_index(consumer->filter);
+    const uint32_t filter = filter_index(plan, consumer->filter);
     for (uint32_t w = 0; w < limits_.workers; ++w)
       plan.takers[w].push_back({consumer->taker_rings[w].get(), filter});
   }
-  plan.clusters = clusters_.plan(limits_.workers, filter_index);
+  plan.clusters =
+      clusters_.plan(limits_.workers, [&plan](const Filter& filter) { return filter_index(plan, filter); });
 }
 
 }  // namespace ringcap::engine

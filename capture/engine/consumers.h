@@ -62,6 +62,7 @@ struct ConsumerLimits {
   uint32_t buffer_bytes = 0;     // for the message about a shortage
   bool arena_sealed = true;
   uint32_t ports = 1;
+  uint32_t forwards = 0;  // the last places of the table are theirs
 };
 
 class Consumers {

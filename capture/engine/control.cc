@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 
+#include "capture/base/monotonic.h"
 #include "capture/filter/machine_code.h"
 
 namespace ringcap::engine {
@@ -28,12 +28,8 @@ constexpr uint64_t kEventsTag = kListenerTag - 1;
 constexpr uint64_t kStopTag = kListenerTag - 2;
 constexpr uint64_t kTimerTag = kListenerTag - 3;
 constexpr uint64_t kPortTag = uint64_t{1} << 62;
-
-uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
+constexpr uint64_t kWatchTag = uint64_t{1} << 61;
+constexpr size_t kSendersOfOne = 16;  // that one connection may open
 
 void drain(int fd) {
   uint64_t count = 0;
@@ -99,6 +95,8 @@ Result<void> Control::open() {
   for (size_t i = 0; i < setup_.ports.size(); ++i)
     if (setup_.ports[i]->event_fd() >= 0)
       if (auto done = watch(setup_.ports[i]->event_fd(), kPortTag + i); !done) return done;
+  for (size_t i = 0; i < setup_.watches.size(); ++i)
+    if (auto done = watch(setup_.watches[i].fd, kWatchTag + i); !done) return done;
   return {};
 }
 
@@ -134,6 +132,8 @@ Result<void> Control::run() {
         tick();
       else if (tag >= kPortTag && tag < kPortTag + setup_.ports.size())
         refresh_link(static_cast<uint32_t>(tag - kPortTag));
+      else if (tag >= kWatchTag && tag < kWatchTag + setup_.watches.size())
+        setup_.watches[tag - kWatchTag].on_readable();
       else if (tag < next_connection_)
         on_connection(tag);
     }
@@ -168,22 +168,29 @@ void Control::add_connection(Fd socket, bool inside) {
   while (silent_ >= kMaxSilent) forget_oldest_silent();
   const uint64_t number = next_connection_++;
   const int fd = socket.get();
-  connections_[number] = Connection{std::move(socket), number, monotonic_ns() + kHelloNs, 0, inside};
+  connections_[number] = Connection{.socket = std::move(socket),
+                                    .number = number,
+                                    .deadline_ns = monotonic_ns() + kHelloNs,
+                                    .inside = inside,
+                                    .sender = {},
+                                    .senders = {}};
   ++silent_;
   if (!watch(fd, number, EPOLLIN | EPOLLRDHUP)) close_connection(number);
 }
 
 // Connections are numbered as they come, so the first silent one is the oldest.
 void Control::forget_oldest_silent() {
-  const auto oldest =
-      std::ranges::find_if(connections_, [](const auto& c) { return c.second.consumer == 0; });
+  const auto oldest = std::ranges::find_if(
+      connections_, [](const auto& c) { return c.second.consumer == 0 && c.second.sender.empty(); });
   if (oldest != connections_.end()) close_connection(oldest->first);
 }
 
 void Control::close_connection(uint64_t number) {
   const auto found = connections_.find(number);
   if (found == connections_.end()) return;
-  if (found->second.consumer == 0) --silent_;
+  const Connection& connection = found->second;
+  if (connection.consumer == 0 && connection.sender.empty()) --silent_;
+  for (const uint64_t id : connection.senders) setup_.forwarders->close_sender(id);
   connections_.erase(found);
 }
 
@@ -192,6 +199,7 @@ void Control::on_connection(uint64_t number) {
   if (found == connections_.end()) return;
   Connection& connection = found->second;
   if (connection.consumer != 0) return on_consumer_socket(connection);
+  if (!connection.sender.empty()) return on_sender_socket(connection);
   auto received = message::receive(connection.socket.get(), false);
   if (!received && received.error().text.empty()) return;
   if (!received) return refuse(connection, received.error());
@@ -220,6 +228,12 @@ void Control::on_hello(Connection& connection, std::span<const std::byte> packet
         message::send(connection.socket.get(), std::as_bytes(std::span(&stopping, 1)));
     spdlog::info("asked to end by pid {} (uid {})", peer.pid, peer.uid);
     return request_stop();
+  }
+  if (hello->role == message::Role::kSender) {
+    connection.sender =
+        fmt::format("{}[{}]", hello->program.empty() ? "?" : hello->program.substr(0, 20), peer.pid);
+    --silent_;
+    return answer_observer(connection);
   }
   if (hello->role == message::Role::kOperator) return on_operator(connection, *hello, peer);
   Fd copy(::fcntl(connection.socket.get(), F_DUPFD_CLOEXEC, 3));
@@ -283,6 +297,12 @@ void Control::answer_filters() {
   }
 }
 
+void Control::set_forward_filter(uint32_t forward, Filter filter) {
+  if (setup_.forwarders == nullptr) return;
+  setup_.forwarders->set_filter(forward, std::move(filter));
+  plan_dirty_ = true;
+}
+
 void Control::check_stalls() {
   if (consumers_.clusters().check_stalls(monotonic_ns())) plan_dirty_ = true;
 }
@@ -295,6 +315,40 @@ void Control::answer_observer(Connection& connection) {
   // The connection stays silent from here on; it goes when the observer closes it or at its deadline.
 }
 
+void Control::on_sender_socket(Connection& connection) {
+  auto received = message::receive(connection.socket.get(), false);
+  if (!received && received.error().text.empty()) return;
+  if (!received || received->bytes.empty()) return close_connection(connection.number);
+  const auto header = message::parse_header(received->bytes);
+  if (header && header->type == message::Type::kSendOpen)
+    return on_send_open(connection, connection.sender, received->bytes);
+  close_connection(connection.number);
+}
+
+void Control::on_send_open(Connection& connection, const std::string& name,
+                           std::span<const std::byte> packet) {
+  const auto grant = [&]() -> Result<Forwarders::Grant> {
+    auto open = message::parse_send_open(packet);
+    if (!open) return std::unexpected(open.error());
+    if (setup_.forwarders == nullptr || !setup_.forwarders->sends())
+      return fail(Code::kPermission, fmt::format("engine {} lets nobody send", setup_.name),
+                  "start it with --send-group GROUP");
+    if (connection.senders.size() == kSendersOfOne)
+      return fail(Code::kUsage, fmt::format("one client may send on {} ports at once", kSendersOfOne));
+    const int socket = connection.socket.get();
+    return setup_.forwarders->open_sender(*open, socket, peer_of(socket), name);
+  }();
+  if (!grant) {
+    [[maybe_unused]] const auto sent = message::send(
+        connection.socket.get(), message::encode_error(message::Type::kSendRefused, grant.error()));
+    return;
+  }
+  connection.senders.push_back(grant->granted.id);
+  const int fds[] = {grant->memory.get(), grant->bell};
+  [[maybe_unused]] const auto sent =
+      message::send(connection.socket.get(), message::encode(grant->granted), fds);
+}
+
 void Control::on_consumer_socket(Connection& connection) {
   Consumer* consumer = consumers_.find(connection.consumer);
   auto received = message::receive(connection.socket.get(), false);
@@ -304,6 +358,8 @@ void Control::on_consumer_socket(Connection& connection) {
     const auto header = message::parse_header(received->bytes);
     if (header && header->type == message::Type::kSetFilter && consumer != nullptr && !consumer->leaving)
       return on_set_filter(*consumer, received->bytes);
+    if (header && header->type == message::Type::kSendOpen && consumer != nullptr && !consumer->leaving)
+      return on_send_open(connection, consumer->name, received->bytes);
     if (header && header->type != message::Type::kDetach) return;  // nothing else is asked of us: ignored
     if (!header && consumer != nullptr) detach(*consumer, layout::Detached::kMessage, &header.error());
   }
@@ -377,6 +433,7 @@ void Control::publish_plan() {
   plan->number = plan_ ? plan_->number + 1 : 1;
   plan->filter = setup_.filter;
   consumers_.fill(*plan);
+  if (setup_.forwarders != nullptr) setup_.forwarders->fill(*plan);
   consumers_.for_each([&](Consumer& c) {
     if (!c.leaving && c.joins_with_plan == 0) c.joins_with_plan = plan->number;
   });
@@ -433,11 +490,13 @@ void Control::tick() {
   if (!listening_) listening_ = watch(setup_.listener.get(), kListenerTag).has_value();
   refresh_ports();
   check_stalls();
+  if (setup_.forwarders != nullptr) setup_.forwarders->tick();
   log_losses(false);
   const uint64_t now = monotonic_ns();
   std::vector<uint64_t> late;
   for (const auto& [number, connection] : connections_)
-    if (connection.consumer == 0 && connection.deadline_ns < now) late.push_back(number);
+    if (connection.consumer == 0 && connection.sender.empty() && connection.deadline_ns < now)
+      late.push_back(number);
   for (const uint64_t number : late) close_connection(number);
 }
 
@@ -501,6 +560,7 @@ void Control::refresh_link(uint32_t i) {
   entry.link_up.store(link.up ? 1 : 0, std::memory_order_relaxed);
   entry.link_mbps.store(link.mbps, std::memory_order_relaxed);
   entry.present.store(link.present ? 1 : 0, std::memory_order_relaxed);
+  if (setup_.on_link) setup_.on_link(i, link);
 }
 
 void Control::refresh_ports() {
@@ -551,7 +611,9 @@ void Control::finish() {
   wake_everybody();
 }
 
+// What is on its way out leaves while the ports still run.
 void Control::stop_everything() {
+  if (setup_.forwarders != nullptr) setup_.forwarders->stop();
   for (Port* port : setup_.ports)
     if (sources_started_) port->stop();
   for (Worker* worker : setup_.workers) worker->request_stop();

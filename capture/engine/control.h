@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,12 +18,19 @@
 
 #include "capture/base/fd.h"
 #include "capture/engine/consumers.h"
+#include "capture/engine/forwarders.h"
 #include "capture/engine/plan.h"
 #include "capture/engine/state.h"
 #include "capture/engine/worker.h"
 #include "capture/port/port.h"
 
 namespace ringcap::engine {
+
+// A descriptor that the control thread watches for somebody else.
+struct Watch {
+  int fd = -1;
+  std::function<void()> on_readable;
+};
 
 struct ControlSetup {
   State* state = nullptr;
@@ -35,9 +43,12 @@ struct ControlSetup {
   std::string name;
   Fd listener;  // may be empty: no socket
   const memory::Arena* arena = nullptr;
-  int events_fd = -1;           // eventfd that workers write
-  uint32_t wait_consumers = 0;  // the sources start when so many have attached
-  bool until_end = false;       // end when the sources have ended and all consumers left
+  int events_fd = -1;                // eventfd that workers write
+  uint32_t wait_consumers = 0;       // the sources start when so many have attached
+  bool until_end = false;            // end when the sources have ended and all consumers left
+  Forwarders* forwarders = nullptr;  // may be none
+  std::vector<Watch> watches;
+  std::function<void(uint32_t port, const Link& link)> on_link;  // may be empty
 };
 
 class Control {
@@ -51,6 +62,8 @@ class Control {
   void finish();
   // Any thread, also in a signal handler.
   void request_stop();
+  // Control thread.
+  void set_forward_filter(uint32_t forward, Filter filter);
   // Before run(): a socket whose other end is a client inside this process.
   Result<Fd> connect_inside();
 
@@ -62,6 +75,8 @@ class Control {
     uint64_t consumer = 0;     // id, once admitted (the socket is the consumer's then)
     bool inside = false;
     uint64_t filter_with_plan = 0;  // an operator's: the plan that brings its filter; it waits for that
+    std::string sender;             // the name of a client that may ask to send, without being a consumer
+    std::vector<uint64_t> senders;  // what it was granted
   };
 
   explicit Control(ControlSetup setup);
@@ -78,6 +93,8 @@ class Control {
   void on_set_filter(Consumer& consumer, std::span<const std::byte> packet);
   void refuse(Connection& connection, const Error& error);
   void answer_observer(Connection& connection);
+  void on_sender_socket(Connection& connection);
+  void on_send_open(Connection& connection, const std::string& name, std::span<const std::byte> packet);
   void on_consumer_socket(Connection& connection);
   void detach(Consumer& consumer, layout::Detached why, const Error* reason);
   void close_connection(uint64_t number);

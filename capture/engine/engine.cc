@@ -62,13 +62,21 @@ Result<void> Engine::open(std::vector<std::unique_ptr<Port>> ports) {
   auto arena = memory::Arena::create(options_.arena);
   if (!arena) return std::unexpected(arena.error());
   arena_ = std::move(*arena);
+  if (auto done = check_forwards(options_.forwards, port_pointers()); !done) return done;
   if (auto done = divide_arena(); !done) return done;
   for (auto& port : ports_)
     if (auto done = port->prepare({arena_.data(), arena_.bytes()}); !done)
       return context("cannot give the arena to " + port->address(), done.error());
   if (auto done = make_state(); !done) return done;
   if (auto done = make_workers(); !done) return done;
+  if (auto done = make_forwarders(); !done) return done;
   return make_control();
+}
+
+std::vector<Port*> Engine::port_pointers() const {
+  std::vector<Port*> pointers;
+  for (const auto& port : ports_) pointers.push_back(port.get());
+  return pointers;
 }
 
 Result<void> Engine::take_name() {
@@ -83,7 +91,8 @@ Result<void> Engine::take_name() {
   return {};
 }
 
-// One worker per receive queue; the arena in equal parts, whole hugepages each.
+// One worker per receive queue; the arena in equal parts, whole hugepages each. What senders' frames need on
+// their way is at its end.
 Result<void> Engine::divide_arena() {
   uint32_t need = kMinBuffer;
   for (uint32_t p = 0; p < ports_.size(); ++p) {
@@ -102,14 +111,22 @@ Result<void> Engine::divide_arena() {
     return fail(Code::kUsage,
                 fmt::format("frames of {} bytes do not fit a buffer of at most {}", need, kMaxBuffer),
                 "choose a smaller mtu=");
-  const uint64_t part = arena_.bytes() / workers / kPiece * kPiece;
+  const uint64_t sends = options_.send ? send_places(port_pointers()).size() : 0;
+  const uint64_t reserved = std::min(arena_.bytes(), sends * kSendRegionBytes);
+  for (uint64_t i = 0; i < sends; ++i) {
+    const uint64_t offset = arena_.bytes() - reserved + i * kSendRegionBytes;
+    send_regions_.push_back(
+        {arena_.data() + offset, offset, need, static_cast<uint32_t>(kSendRegionBytes / need), 0});
+  }
+  const uint64_t part = (arena_.bytes() - reserved) / workers / kPiece * kPiece;
   for (uint32_t w = 0; w < workers; ++w) {
     const uint64_t offset = w * part;
     regions_.push_back(
         {arena_.data() + offset, offset, need, static_cast<uint32_t>(part / need), static_cast<uint8_t>(w)});
     const uint64_t least = queues_[w]->descriptors() + kBurstReserve + layout::kMinRingSlots;
     if (regions_.back().count >= least) continue;
-    const uint64_t mib = ((least * need + kPiece - 1) / kPiece * kPiece * workers) >> 20;
+    const uint64_t mib =
+        ((least * need + kPiece - 1) / kPiece * kPiece * workers + sends * kSendRegionBytes) >> 20;
     return fail(
         Code::kUsage,
         fmt::format(
@@ -126,6 +143,7 @@ Result<void> Engine::make_state() {
   StateShape shape{.name = options_.name,
                    .ports = {},
                    .sources = sources_,
+                   .forwarders = forward_lines(options_.forwards, port_pointers(), sources_),
                    .regions = regions_,
                    .lags_ns = {},
                    .arena = &arena_,
@@ -167,10 +185,44 @@ Result<void> Engine::make_workers() {
   return {};
 }
 
+// A forwarder's ring is as long as a consumer's by default, as far as a quarter of the room that the smallest
+// region has goes.
+Result<void> Engine::make_forwarders() {
+  if (options_.forwards.empty() && !options_.send) return {};
+  uint64_t room = ~uint64_t{0};
+  for (uint32_t w = 0; w < workers_.size(); ++w)
+    room = std::min<uint64_t>(room, regions_[w].count - queues_[w]->descriptors() - kBurstReserve);
+  const uint64_t most = std::bit_floor(std::max<uint64_t>(room / 4, 1));
+  const uint64_t forwards = std::max<uint64_t>(options_.forwards.size(), 1);
+  forward_slots_ = std::clamp<uint64_t>(std::min<uint64_t>(options_.ring_slots, most), layout::kMinRingSlots,
+                                        layout::kMaxRingSlots);
+  if (forward_slots_ * forwards > room)
+    return fail(
+        Code::kUsage,
+        fmt::format("an arena of {} MiB is too small to forward between so many ports", arena_.bytes() >> 20),
+        "give it more: --arena");
+  auto made = Forwarders::create({.state = &state_,
+                                  .engine = options_.name,
+                                  .ports = port_pointers(),
+                                  .sources = sources_,
+                                  .forwards = options_.forwards,
+                                  .send = options_.send,
+                                  .send_regions = send_regions_,
+                                  .arena = arena_.data(),
+                                  .ring_slots = static_cast<uint32_t>(forward_slots_),
+                                  .poll = options_.poll});
+  if (!made) return std::unexpected(made.error());
+  forwarders_ = std::move(*made);
+  return {};
+}
+
 Result<void> Engine::make_control() {
   uint64_t slots = ~uint64_t{0};
-  for (uint32_t w = 0; w < workers_.size(); ++w)
-    slots = std::min<uint64_t>(slots, regions_[w].count - queues_[w]->descriptors() - kBurstReserve);
+  for (uint32_t w = 0; w < workers_.size(); ++w) {
+    const auto feeds = std::ranges::count(options_.forwards, sources_[w].port, &Forward::from);
+    slots = std::min<uint64_t>(slots, regions_[w].count - queues_[w]->descriptors() - kBurstReserve -
+                                          static_cast<uint64_t>(feeds) * forward_slots_);
+  }
   // A default that fits no ring into the arena would refuse everybody who asks for nothing special.
   if (const auto four = static_cast<uint32_t>(std::bit_floor(slots / 4)); options_.ring_slots > slots) {
     options_.ring_slots = std::max(four, layout::kMinRingSlots);
@@ -183,7 +235,7 @@ Result<void> Engine::make_control() {
   ControlSetup setup;
   setup.state = &state_;
   for (auto& worker : workers_) setup.workers.push_back(worker.get());
-  for (auto& port : ports_) setup.ports.push_back(port.get());
+  setup.ports = port_pointers();
   setup.queues = queues_;
   setup.limits = {.workers = static_cast<uint32_t>(workers_.size()),
                   .slots = slots,
@@ -191,7 +243,11 @@ Result<void> Engine::make_control() {
                   .filter_budget = options_.filter_budget,
                   .buffer_bytes = regions_.front().buffer_bytes,
                   .arena_sealed = arena_.sealed(),
-                  .ports = static_cast<uint32_t>(ports_.size())};
+                  .ports = static_cast<uint32_t>(ports_.size()),
+                  .forwards = static_cast<uint32_t>(options_.forwards.size())};
+  setup.forwarders = forwarders_.get();
+  setup.watches = options_.watches;
+  setup.on_link = options_.on_link;
   setup.filter = options_.filter;
   setup.clusters = options_.clusters;
   setup.name = options_.name;
@@ -242,6 +298,7 @@ Result<void> Engine::run() {
   std::vector<std::jthread> threads;
   threads.reserve(workers_.size());
   for (auto& worker : workers_) threads.emplace_back([&worker] { worker->run(); });
+  if (forwarders_) forwarders_->start();
   auto result = control_->run();  // asks the workers to stop at its end
   threads.clear();
   for (auto& worker : workers_) worker->disarm_queues();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "capture/base/error.h"
 #include "capture/base/fd.h"
 #include "capture/engine/control.h"
+#include "capture/engine/forwarders.h"
 #include "capture/engine/state.h"
 #include "capture/engine/worker.h"
 #include "capture/filter/program.h"
@@ -35,6 +37,11 @@ struct EngineOptions {
   std::optional<HashKey> hash_key;       // empty: a random one
   Filter filter;                         // empty: every frame
   std::vector<ClusterOptions> clusters;  // declared from the start
+  std::vector<Forward> forwards;         // by number of the port
+  std::optional<SendOptions> send;       // empty: nobody may send
+  // Called by the control thread: when a descriptor turns readable, when a port's link changed.
+  std::vector<Watch> watches;
+  std::function<void(uint32_t port, const Link& link)> on_link;
 };
 
 class Engine {
@@ -52,6 +59,10 @@ class Engine {
   Result<void> run();
   // Any thread, also in a signal handler.
   void request_stop() { control_->request_stop(); }
+  // Control thread (a Watch): what a forward sends from the next plan on; an empty filter: everything.
+  void set_forward_filter(uint32_t forward, Filter filter) {
+    control_->set_forward_filter(forward, std::move(filter));
+  }
 
   layout::Header& header() { return state_.header(); }
   const memory::Arena& arena() const { return arena_; }
@@ -64,7 +75,9 @@ class Engine {
   Result<void> divide_arena();
   Result<void> make_state();
   Result<void> make_workers();
+  Result<void> make_forwarders();
   Result<void> make_control();
+  std::vector<Port*> port_pointers() const;
   Result<Fd> listen();
 
   EngineOptions options_;
@@ -74,11 +87,14 @@ class Engine {
   std::vector<ReceiveQueue*> queues_;  // by source
   std::vector<StateSource> sources_;
   memory::Arena arena_;
-  std::vector<Region> regions_;  // by worker
+  std::vector<Region> regions_;       // by worker
+  std::vector<Region> send_regions_;  // by transmit queue; empty where nobody may send
   HashKey hash_key_;
   State state_;
   Fd events_fd_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  uint64_t forward_slots_ = 0;  // of each ring of a forwarder
+  std::unique_ptr<Forwarders> forwarders_;
   std::unique_ptr<Control> control_;
 };
 

@@ -50,4 +50,7 @@ struct Plan {
   std::vector<std::vector<TakerRing*>> rings;
 };
 
+// The plan's number for a filter: equal programs are evaluated once, the second one's takers name the first.
+uint32_t filter_index(Plan& plan, const Filter& filter);
+
 }  // namespace ringcap::engine

@@ -25,7 +25,8 @@ class Placer {
 };
 
 struct Tables {
-  layout::Table ports, sources, workers, takers, consumers, regions, clusters, cluster_blocks, statistics;
+  layout::Table ports, sources, workers, takers, consumers, regions, clusters, cluster_blocks, statistics,
+      forwarders, senders;
   uint64_t bytes = 0;
 };
 
@@ -47,6 +48,8 @@ Tables place_tables(const StateShape& shape) {
   t.statistics = placer.place(sizeof(layout::StatisticEntry), statistics);
   t.consumers = placer.place(sizeof(layout::ConsumerEntry), layout::kMaxConsumers);
   t.clusters = placer.place(sizeof(layout::ClusterEntry), layout::kMaxClusters);
+  t.forwarders = placer.place(sizeof(layout::ForwarderEntry), shape.forwarders.size());
+  t.senders = placer.place(sizeof(layout::SenderEntry), layout::kMaxSenders);
   t.workers = placer.place(worker_bytes, shape.regions.size());
   t.bytes = placer.bytes();
   return t;
@@ -76,6 +79,8 @@ void fill_header(layout::Header& h, const StateShape& shape, const Tables& t) {
   h.hash_key[0] = shape.hash_key.k0;
   h.hash_key[1] = shape.hash_key.k1;
   h.statistics = t.statistics;
+  h.forwarders = t.forwarders;
+  h.senders = t.senders;
 }
 
 void fill_port(layout::PortEntry& port, const StatePort& shape) {
@@ -127,6 +132,14 @@ Result<State> State::create(const StateShape& shape) {
     source.queue = shape.sources[i].queue;
     source.worker = shape.sources[i].worker;
     source.clock = static_cast<uint32_t>(shape.sources[i].clock);
+  }
+  for (uint32_t i = 0; i < shape.forwarders.size(); ++i) {
+    auto& forwarder = state.forwarder(i);
+    forwarder.from = shape.forwarders[i].from;
+    forwarder.to = shape.forwarders[i].to;
+    forwarder.worker = shape.forwarders[i].worker;
+    forwarder.slot = shape.forwarders[i].slot;
+    forwarder.queue = shape.forwarders[i].queue;
   }
   for (uint32_t i = 0; i < shape.regions.size(); ++i) {
     const Region& region = shape.regions[i];

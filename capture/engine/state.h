@@ -19,6 +19,10 @@ struct StatePort {
   uint32_t mtu = 0, queues = 0, link_type = 0;
   std::vector<std::string> statistics = {};  // their names
 };
+// What one worker hands one forwarder.
+struct StateForwarder {
+  uint32_t from = 0, to = 0, worker = 0, slot = 0, queue = 0;
+};
 struct StateSource {
   uint32_t port = 0, queue = 0, worker = 0;
   layout::Clock clock = layout::Clock::kHost;
@@ -28,6 +32,7 @@ struct StateShape {
   std::string name;
   std::vector<StatePort> ports;
   std::vector<StateSource> sources;
+  std::vector<StateForwarder> forwarders = {};
   std::vector<Region> regions;    // by worker
   std::vector<uint64_t> lags_ns;  // by worker
   const memory::Arena* arena = nullptr;
@@ -58,6 +63,12 @@ class State {
   // Statistic `i` of the table: those of the first port, then those of the second, and so on.
   layout::StatisticEntry& statistic(uint32_t i) {
     return layout::entry<layout::StatisticEntry>(header(), header().statistics, i);
+  }
+  layout::ForwarderEntry& forwarder(uint32_t i) {
+    return layout::entry<layout::ForwarderEntry>(header(), header().forwarders, i);
+  }
+  layout::SenderEntry& sender(uint32_t i) {
+    return layout::entry<layout::SenderEntry>(header(), header().senders, i);
   }
   layout::ConsumerEntry& consumer(uint32_t i) {
     return layout::entry<layout::ConsumerEntry>(header(), header().consumers, i);

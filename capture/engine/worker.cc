@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 
 #include "capture/base/fence.h"
+#include "capture/base/monotonic.h"
 #include "capture/layout/view.h"
 
 #if defined(__x86_64__)
@@ -25,12 +25,6 @@ constexpr uint64_t kSleepNs = 50'000'000;  // at the longest: rings are collecte
 constexpr uint64_t kNapNs = 50'000;        // while a source waits for takers
 constexpr uint64_t kSpinRoundsLimited = 2000;
 constexpr uint32_t kLastRounds = 100'000;  // a bound only: a port that has stopped runs dry
-
-uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 void pause_cpu() {
 #if defined(__x86_64__)

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <ctime>
 
+#include "capture/base/monotonic.h"
 #include "capture/engine/worker.h"
 
 namespace ringcap::engine {
@@ -88,9 +88,7 @@ uint32_t Worker::apply_filter(uint32_t count) {
 // Filters are timed in one round of kTimedRounds; 0 in the others.
 uint64_t Worker::filter_clock_ns() const {
   if (round_ % kTimedRounds != 0) return 0;
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  return monotonic_ns();
 }
 
 // Parses, hashes and fills in the rest of the descriptors, each frame while its lines are in reach.

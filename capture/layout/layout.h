@@ -1,12 +1,14 @@
 // The shared memory's layout: every structure that two processes see. docs/layout.md has the picture;
 // tests/unit/capture/layout compares it with this file.
 //
-// Four kinds of memory, each a memfd of its own that the engine makes and seals:
+// Five kinds of memory, each a memfd of its own that the engine makes and seals:
 //
 //   arena    frames. Written by devices (and by ports that stand for one). Consumers: read-only.
 //   state    header, ports, queues, workers' ledgers, consumers. Written by the engine. Consumers: read-only.
 //   rings    one per consumer: a ring for each worker. Written by the workers. That consumer: read-only.
 //   control  one per consumer: a line for each worker. Written by that consumer alone; hostile input.
+//   send     one per sender: requests and their frames. Written by that sender alone, which the engine maps
+//            read-only; hostile input.
 //
 // Everything is little-endian with fixed widths; offsets, never pointers; one writer per cache line
 // (named in the comments). A reader strides by the sizes that it finds in the header, so that a newer
@@ -24,7 +26,7 @@ namespace ringcap::layout {
 
 inline constexpr uint64_t kMagic = 0x31'50'41'43'47'4e'49'52;  // "RINGCAP1"
 inline constexpr uint16_t kMajor = 1;
-inline constexpr uint16_t kMinor = 0;
+inline constexpr uint16_t kMinor = 1;
 
 inline constexpr uint32_t kMaxConsumers = 256;
 inline constexpr uint32_t kMaxWorkers = 64;
@@ -32,6 +34,7 @@ inline constexpr uint32_t kMaxSources = 256;
 inline constexpr uint32_t kMaxClusters = 32;     // of one engine, from its start to its end
 inline constexpr uint32_t kClusterSlots = 4096;  // capture/cluster/slots.h
 inline constexpr uint32_t kTrackedFlows = 64;    // of one cluster, by each worker
+inline constexpr uint32_t kMaxSenders = 64;      // of one engine
 inline constexpr size_t kNameBytes = 32;         // names are at most 31 characters and a zero
 inline constexpr size_t kLineBytes = 128;        // two cache lines: the adjacent-line prefetcher pairs them
 
@@ -168,6 +171,8 @@ struct alignas(kLineBytes) Header {
   Table cluster_blocks;  // ClusterBlock within a WorkerBlock: offset is relative to the worker's entry
   uint64_t hash_key[2];  // of the flow hash (docs/hash.md)
   Table statistics;
+  Table forwarders;
+  Table senders;
   // Written by the control thread while the engine runs.
   alignas(kLineBytes) std::atomic<uint32_t> state;  // EngineState
   std::atomic<uint32_t> departed;                   // consumers that left
@@ -344,6 +349,70 @@ struct alignas(kLineBytes) ClusterEntry {
   char name[kNameBytes];
   uint16_t consumers[kClusterSlots];  // by slot: the consumer's place in its table, or kNoConsumer
 };
+
+// What a forwarder does with the frames that one worker hands it: received by port `from`, sent on port `to`.
+// Written by the forwarder's thread, under `sequence`. Its place among the consumers' slots says what the
+// worker offered it.
+struct alignas(kLineBytes) ForwarderEntry {
+  std::atomic<uint64_t> sequence;
+  uint32_t from, to;  // ports
+  uint32_t worker;
+  uint32_t slot;                 // of the TakerBlocks
+  uint32_t queue;                // transmit queue of `to`
+  std::atomic<uint32_t> sleeps;  // 1: the thread sleeps
+  std::atomic<uint64_t> taken;   // out of the ring: sent + refused + pending
+  std::atomic<uint64_t> sent;    // the device or the kernel is done with them
+  std::atomic<uint64_t>
+      refused;  // cannot be sent: cut, too long or too short, or there is no interface any more
+  std::atomic<uint64_t> pending;  // given to the device
+  std::atomic<uint64_t> bytes;    // of `sent`
+};
+
+enum class SenderState : uint32_t { kFree = 0, kOpen = 1, kClosing = 2 };
+
+// One sender. The first part is written by the control thread while no forwarder knows the sender, the rest
+// by the forwarder's thread, under `sequence`.
+struct alignas(kLineBytes) SenderEntry {
+  std::atomic<uint64_t> sequence;
+  std::atomic<uint64_t> id;  // never used twice within an engine
+  std::atomic<uint32_t> state;
+  uint32_t pid;
+  uint32_t uid;
+  uint32_t port;
+  uint32_t queue;  // transmit queue of the port
+  uint32_t slots;
+  char name[kNameBytes];
+  alignas(kLineBytes) std::atomic<uint64_t> consumed;  // requests before it are read: their slots are free
+  std::atomic<uint64_t> asked;    // requests that were read: refused + sent + dropped + pending
+  std::atomic<uint64_t> refused;  // requests that make no sense
+  std::atomic<uint64_t> sent;     // the device or the kernel is done with them
+  std::atomic<uint64_t> dropped;  // the device or the kernel did not take them
+  std::atomic<uint64_t> pending;  // given to the device
+  std::atomic<uint64_t> limited;  // times that the sender's credit was used up while it asked for more
+  std::atomic<uint64_t> bytes;    // of `sent`
+  std::atomic<uint64_t> sleeps;   // 1: the forwarder sleeps; a sender that asks for something rings its bell
+};
+
+// ---- senders' memory (one memfd per sender) ------------------------------------------------------
+
+// A SendLine; the requests; from the next page on the frames, slots * slot_bytes. Request i is at position &
+// (slots - 1); which part of the frames' area it uses is the sender's business.
+struct alignas(kLineBytes) SendLine {
+  std::atomic<uint64_t> produced;  // requests before it are there; begins at kFirstPosition
+};
+struct SendRequest {
+  uint32_t offset;  // of the frame in the frames' area
+  uint32_t length;  // without CRC
+};
+inline constexpr uint32_t kMinSendSlots = 64;
+inline constexpr uint32_t kMaxSendSlots = 4096;
+
+constexpr uint64_t send_frames_offset(uint32_t slots) {
+  return (sizeof(SendLine) + slots * sizeof(SendRequest) + 4095) & ~uint64_t{4095};
+}
+constexpr uint64_t send_bytes(uint32_t slots, uint32_t slot_bytes) {
+  return (send_frames_offset(slots) + uint64_t{slots} * slot_bytes + 4095) & ~uint64_t{4095};
+}
 
 constexpr uint64_t align_line(uint64_t bytes) { return (bytes + kLineBytes - 1) & ~uint64_t{kLineBytes - 1}; }
 

@@ -203,6 +203,44 @@ std::optional<Consumer> read_consumer(const layout::Header& header, uint32_t slo
   return consumer;
 }
 
+// The lines of one forward (one for each worker) belong together.
+void read_forwarders(const layout::Header& header, Ledger& ledger) {
+  for (uint32_t i = 0; i < header.forwarders.count; ++i) {
+    const auto& e = entry<layout::ForwarderEntry>(header, header.forwarders, i);
+    const auto same = [&](const Forwarder& f) { return f.from == e.from && f.to == e.to; };
+    auto found = std::ranges::find_if(ledger.forwarders, same);
+    if (found == ledger.forwarders.end()) {
+      ledger.forwarders.push_back({.from = e.from, .to = e.to, .slot = e.slot, .total = {}});
+      found = ledger.forwarders.end() - 1;
+    }
+    Forwarder one;
+    layout::read_sequenced(e.sequence, [&] {
+      one.taken = get(e.taken);
+      one.sent = get(e.sent);
+      one.refused = get(e.refused);
+      one.pending = get(e.pending);
+      one.bytes = get(e.bytes);
+    });
+    found->taken += one.taken;
+    found->sent += one.sent;
+    found->refused += one.refused;
+    found->pending += one.pending;
+    found->bytes += one.bytes;
+  }
+  for (Forwarder& forwarder : ledger.forwarders)
+    for (const Worker& worker : ledger.workers) forwarder.total.add(worker.takers[forwarder.slot]);
+}
+
+void read_senders(const layout::Header& header, Ledger& ledger) {
+  for (uint32_t i = 0; i < header.senders.count; ++i) {
+    const auto& e = entry<layout::SenderEntry>(header, header.senders, i);
+    if (e.state.load(std::memory_order_relaxed) == static_cast<uint32_t>(layout::SenderState::kFree))
+      continue;
+    ledger.senders.push_back(read_sender(header, i));
+    ledger.senders.back().name = text(e.name);
+  }
+}
+
 // Collects the sums that do not hold.
 class Sums {
  public:
@@ -251,6 +289,20 @@ void check_worker(Sums& sums, const Worker& w, uint32_t index) {
                                             : fmt::format("{}, consumer slot {}", where, slot));
   for (uint32_t number = 0; number < w.clusters.size(); ++number)
     check_cluster(sums, w.clusters[number], fmt::format("{}, cluster {}", where, number));
+}
+
+void check_forwarder(Sums& sums, const Ledger& ledger, const Forwarder& f) {
+  const auto where =
+      fmt::format("forwarder {} to {}", ledger.ports[f.from].address, ledger.ports[f.to].address);
+  sums.expect("taken = sent + refused + pending", where, f.taken, f.sent + f.refused + f.pending);
+  // The forwarder was read after the workers, which learn from it what is done.
+  if (f.total.released > f.sent + f.refused)
+    sums.expect("released <= sent + refused", where, f.total.released, f.sent + f.refused);
+}
+
+void check_sender(Sums& sums, const Sender& s) {
+  sums.expect("asked = refused + sent + dropped + pending", fmt::format("sender {}", s.name), s.asked,
+              s.refused + s.sent + s.dropped + s.pending);
 }
 
 // Of a queue, or of a port; false if the device does not count all of it.
@@ -376,6 +428,8 @@ Result<const layout::Header*> check_state(std::span<const std::byte> state) {
       !inside(header->consumers, bytes, sizeof(layout::ConsumerEntry)) ||
       !inside(header->regions, bytes, sizeof(layout::RegionEntry)) ||
       !inside(header->statistics, bytes, sizeof(layout::StatisticEntry)) ||
+      !inside(header->forwarders, bytes, sizeof(layout::ForwarderEntry)) ||
+      !inside(header->senders, bytes, sizeof(layout::SenderEntry)) ||
       header->takers.stride < sizeof(layout::TakerBlock) || takers_end > header->workers.stride ||
       header->takers.count != header->consumers.count + 1 ||
       !inside(header->clusters, bytes, sizeof(layout::ClusterEntry)) ||
@@ -437,6 +491,27 @@ uint64_t missed(const layout::Header& header) {
   return total;
 }
 
+Sender read_sender(const layout::Header& header, uint32_t index) {
+  const auto& e = entry<layout::SenderEntry>(header, header.senders, index);
+  Sender sender;
+  layout::read_sequenced(e.sequence, [&] {
+    sender = {.id = get(e.id),
+              .name = {},
+              .pid = e.pid,
+              .uid = e.uid,
+              .port = e.port,
+              .queue = e.queue,
+              .asked = get(e.asked),
+              .refused = get(e.refused),
+              .sent = get(e.sent),
+              .dropped = get(e.dropped),
+              .pending = get(e.pending),
+              .limited = get(e.limited),
+              .bytes = get(e.bytes)};
+  });
+  return sender;
+}
+
 Ledger read(const layout::Header& header) {
   Ledger ledger{.engine = text(header.name),
                 .version = text(header.version),
@@ -452,6 +527,8 @@ Ledger read(const layout::Header& header) {
                 .workers = {},
                 .consumers = {},
                 .clusters = {},
+                .forwarders = {},
+                .senders = {},
                 .departed = header.departed.load(std::memory_order_relaxed),
                 .departed_total = {},
                 .buffers = {}};
@@ -476,6 +553,8 @@ Ledger read(const layout::Header& header) {
     ledger.workers.push_back(std::move(worker));
   }
   for (auto& cluster : ledger.clusters) join_flows(cluster);
+  read_forwarders(header, ledger);
+  read_senders(header, ledger);
   return ledger;
 }
 
@@ -483,6 +562,8 @@ Check check(const Ledger& ledger) {
   Sums sums;
   for (uint32_t i = 0; i < ledger.workers.size(); ++i) check_worker(sums, ledger.workers[i], i);
   for (const auto& port : ledger.ports) check_port(sums, port);
+  for (const auto& forwarder : ledger.forwarders) check_forwarder(sums, ledger, forwarder);
+  for (const auto& sender : ledger.senders) check_sender(sums, sender);
   return sums.result();
 }
 

@@ -103,6 +103,21 @@ struct Consumer {
   uint64_t load() const { return total.considered - std::min(considered_before, total.considered); }
 };
 
+// Frames of one port that are sent on another: what the workers offered, and what became of it.
+struct Forwarder {
+  uint32_t from = 0, to = 0;
+  uint32_t slot = 0;
+  Taker total;  // over the workers
+  uint64_t taken = 0, sent = 0, refused = 0, pending = 0, bytes = 0;
+};
+
+struct Sender {
+  uint64_t id = 0;
+  std::string name;
+  uint32_t pid = 0, uid = 0, port = 0, queue = 0;
+  uint64_t asked = 0, refused = 0, sent = 0, dropped = 0, pending = 0, limited = 0, bytes = 0;
+};
+
 struct Ledger {
   std::string engine, version;
   uint32_t pid = 0;
@@ -116,6 +131,8 @@ struct Ledger {
   std::vector<Worker> workers;
   std::vector<Consumer> consumers;
   std::vector<Cluster> clusters;
+  std::vector<Forwarder> forwarders;
+  std::vector<Sender> senders;
   uint64_t departed = 0;
   Taker departed_total;
   Buffers buffers;
@@ -148,6 +165,8 @@ Result<const layout::Header*> check_state(std::span<const std::byte> state);
 void read_worker(const layout::Header& header, uint32_t index, Worker& worker);
 // One consumer's counters over all workers; safe in a signal handler.
 Taker read_taker(const layout::Header& header, uint32_t slot);
+// One sender's counters; safe in a signal handler but for the name, which it leaves empty.
+Sender read_sender(const layout::Header& header, uint32_t entry);
 Ledger read(const layout::Header& header);
 // Frames that the ports' devices had no room for; layout::kNotCounted if one of them cannot say. Safe in a
 // signal handler.

@@ -25,6 +25,9 @@ class SharedMemory {
     return mapping_.at<T>(offset);
   }
 
+  // Gives the descriptor away; the mapping stays.
+  Fd release_fd() { return std::move(fd_); }
+
   // From now on only this mapping can write; nobody can resize, or add or remove seals.
   Result<void> seal_read_only();
   // From now on nobody can resize; holders of the descriptor can write.

@@ -50,6 +50,21 @@ struct WireObserving {
   Header header;
   uint64_t state_bytes;
 };
+struct WireSendOpen {
+  Header header;
+  uint32_t port;
+  uint32_t slots;
+  uint32_t cpu;
+  uint32_t reserved;
+};
+struct WireSendGranted {
+  Header header;
+  uint64_t id;
+  uint32_t entry;
+  uint32_t port;
+  uint32_t slots;
+  uint32_t slot_bytes;
+};
 struct WireError {
   Header header;
   uint32_t code;
@@ -178,6 +193,16 @@ std::vector<std::byte> encode_observing(uint64_t state_bytes) {
   return bytes_of(WireObserving{header_of(Type::kObserving, sizeof(WireObserving)), state_bytes});
 }
 
+std::vector<std::byte> encode(const SendOpen& open) {
+  return bytes_of(
+      WireSendOpen{header_of(Type::kSendOpen, sizeof(WireSendOpen)), open.port, open.slots, open.cpu, 0});
+}
+
+std::vector<std::byte> encode(const SendGranted& g) {
+  return bytes_of(WireSendGranted{header_of(Type::kSendGranted, sizeof(WireSendGranted)), g.id, g.entry,
+                                  g.port, g.slots, g.slot_bytes});
+}
+
 std::vector<std::byte> encode_error(Type type, const Error& error) {
   WireError wire{};
   wire.header = header_of(type, sizeof wire);
@@ -214,7 +239,7 @@ Result<Hello> parse_hello(std::span<const std::byte> packet) {
   if (!wire) return std::unexpected(wire.error());
   auto filter = filter_after(packet, sizeof *wire, wire->filter_instructions);
   if (!filter) return std::unexpected(filter.error());
-  if (wire->role < Role::kConsumer || wire->role > Role::kOperator)
+  if (wire->role < Role::kConsumer || wire->role > Role::kSender)
     return fail(Code::kUsage, fmt::format("unknown role {}", static_cast<uint32_t>(wire->role)));
   if (wire->kind > cluster::kKinds || wire->level > 2)
     return fail(Code::kUsage, fmt::format("unknown kind {} or level {} of balance", wire->kind, wire->level));
@@ -260,6 +285,22 @@ Result<uint64_t> parse_observing(std::span<const std::byte> packet) {
   auto wire = fixed_part<WireObserving>(packet, Type::kObserving);
   if (!wire) return std::unexpected(wire.error());
   return wire->state_bytes;
+}
+
+Result<SendOpen> parse_send_open(std::span<const std::byte> packet) {
+  auto wire = fixed_part<WireSendOpen>(packet, Type::kSendOpen);
+  if (!wire) return std::unexpected(wire.error());
+  return SendOpen{.port = wire->port, .slots = wire->slots, .cpu = wire->cpu};
+}
+
+Result<SendGranted> parse_send_granted(std::span<const std::byte> packet) {
+  auto wire = fixed_part<WireSendGranted>(packet, Type::kSendGranted);
+  if (!wire) return std::unexpected(wire.error());
+  return SendGranted{.id = wire->id,
+                     .entry = wire->entry,
+                     .port = wire->port,
+                     .slots = wire->slots,
+                     .slot_bytes = wire->slot_bytes};
 }
 
 Error parse_error(std::span<const std::byte> packet) {

@@ -36,6 +36,9 @@ enum class Type : uint32_t {
   kSetFilter = 9,       // client, attached: from now on this filter
   kFilterSet = 10,      // engine: every worker goes by it; where it is evaluated
   kFilterRefused = 11,  // engine: the reason; everything is as before
+  kSendOpen = 12,       // client, attached or a sender: wants to send on a port
+  kSendGranted = 13,    // engine: with the descriptors of the sender's memory and of the forwarder's bell
+  kSendRefused = 14,    // engine: the reason; everything is as before
 };
 
 struct Header {
@@ -51,6 +54,7 @@ enum class Role : uint32_t {
   kConsumer = 1,  // takes frames
   kObserver = 2,  // reads the state (ledger) only
   kStop = 3,      // asks the engine to end
+  kSender = 5,    // sends only: answered as an observer is, and may stay
   kOperator = 4,  // gives the engine, or the cluster that the hello names, the hello's filter
 };
 
@@ -79,13 +83,31 @@ struct Attached {
   uint64_t control_bytes = 0;
 };
 
+inline constexpr uint32_t kAnyPort = ~uint32_t{0};
+
+struct SendOpen {
+  uint32_t port = kAnyPort;  // number in the engine; kAnyPort: the first that sends
+  uint32_t slots = 0;        // requests that the memory holds; 0: the engine's choice
+  uint32_t cpu = 0;          // where the sender runs: decides the transmit queue
+};
+
+struct SendGranted {
+  uint64_t id = 0;
+  uint32_t entry = 0;  // in the state's table of senders
+  uint32_t port = 0;
+  uint32_t slots = 0;
+  uint32_t slot_bytes = 0;  // longest frame
+};
+
 // Writing: the bytes of one message.
 std::vector<std::byte> encode(const Hello& hello);
 std::vector<std::byte> encode(const Attached& attached);
 std::vector<std::byte> encode_observing(uint64_t state_bytes);
 std::vector<std::byte> encode_set_filter(std::span<const filter::Instruction> filter);
 std::vector<std::byte> encode_filter_set(layout::FilterPlace place);
-std::vector<std::byte> encode_error(Type type, const Error& error);  // kRefused, kDetached, kFilterRefused
+std::vector<std::byte> encode(const SendOpen& open);
+std::vector<std::byte> encode(const SendGranted& granted);
+std::vector<std::byte> encode_error(Type type, const Error& error);  // kRefused, kDetached, ...Refused
 Header plain(Type type);                                             // kWake, kDetach, kStopping
 
 // Reading. The header of a received packet; kVersion names the older side; kUsage: not a message of ours.
@@ -95,6 +117,8 @@ Result<Attached> parse_attached(std::span<const std::byte> packet);
 Result<uint64_t> parse_observing(std::span<const std::byte> packet);
 Result<std::vector<filter::Instruction>> parse_set_filter(std::span<const std::byte> packet);
 Result<layout::FilterPlace> parse_filter_set(std::span<const std::byte> packet);
+Result<SendOpen> parse_send_open(std::span<const std::byte> packet);
+Result<SendGranted> parse_send_granted(std::span<const std::byte> packet);
 Error parse_error(std::span<const std::byte> packet);
 
 // One packet from a socket, with the descriptors that came with it.

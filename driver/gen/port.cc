@@ -6,9 +6,9 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
-#include <ctime>
 #include <utility>
 
+#include "capture/base/monotonic.h"
 #include "driver/gen/frames.h"
 
 namespace ringcap {
@@ -17,12 +17,6 @@ namespace {
 constexpr uint32_t kArmed = 1024;
 constexpr uint32_t kPrefetchAhead = 16;
 constexpr uint32_t kColours = 8;  // frames start at one of eight cache lines: see docs/architecture.md
-
-uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 class GenQueue final : public ReceiveQueue {
  public:

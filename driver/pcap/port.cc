@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "capture/base/monotonic.h"
 #include "driver/pcap/queue.h"
 
 namespace ringcap {

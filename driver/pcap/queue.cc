@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <ctime>
 
+#include "capture/base/monotonic.h"
 #include "capture/frame/parse.h"
 
 namespace ringcap::pcap {
@@ -15,12 +15,6 @@ constexpr uint64_t kForEver = ~uint64_t{0};
 constexpr uint32_t kColours = 8;  // frames start at one of eight cache lines: see docs/architecture.md
 
 }  // namespace
-
-uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 PcapQueue::PcapQueue(pcapfile::Reader reader, const PcapOptions& options, uint32_t number, const Start& start)
     : reader_(std::move(reader)),

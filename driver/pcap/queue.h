@@ -19,8 +19,6 @@ struct Start {
   std::atomic<uint64_t> origin_ns = 0;  // CLOCK_MONOTONIC; 0: the port is stopped
 };
 
-uint64_t monotonic_ns();
-
 // Fragmented datagrams that a queue keeps together when it looks which frames are its own.
 inline constexpr uint32_t kFragmentedDatagrams = 1024;
 

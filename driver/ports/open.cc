@@ -55,14 +55,15 @@ PcapOptions pcap_options(const PortAddress& a) {
 
 }  // namespace
 
-Result<std::unique_ptr<Port>> open_port(const PortAddress& address) {
+Result<std::unique_ptr<Port>> open_port(const PortAddress& address, const PortUse& use) {
   switch (address.kind) {
     case PortKind::kVfio:
       return open_vfio_port(address.address, {.mtu = address.mtu,
                                               .queues = address.queues,
                                               .descriptors = address.descriptors,
                                               .moderation_us = address.moderation_us,
-                                              .bad = address.bad});
+                                              .bad = address.bad,
+                                              .transmit = use.sends});
     case PortKind::kTap:
     case PortKind::kXdp:
       break;

@@ -10,7 +10,12 @@
 
 namespace ringcap {
 
+// What the engine does with the port besides receiving.
+struct PortUse {
+  bool sends = false;  // a NIC's port has a transmit queue then, and the device may read the arena
+};
+
 // The port is closed, and its device given back, when it is destroyed.
-Result<std::unique_ptr<Port>> open_port(const PortAddress& address);
+Result<std::unique_ptr<Port>> open_port(const PortAddress& address, const PortUse& use = {});
 
 }  // namespace ringcap

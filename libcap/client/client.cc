@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -44,6 +45,8 @@ void empty_eventfd(int fd) {
   uint64_t count = 0;
   [[maybe_unused]] const auto got = ::read(fd, &count, sizeof count);
 }
+
+uint32_t this_cpu() { return static_cast<uint32_t>(std::max(0, ::sched_getcpu())); }
 
 uint64_t inode(int fd) {
   struct stat status{};
@@ -317,8 +320,10 @@ void Client::read_socket() {
 void Client::on_packet(message::Received received) {
   const auto header = message::parse_header(received.bytes);
   if (!header) return;
-  if (header->type == message::Type::kFilterSet || header->type == message::Type::kFilterRefused) {
-    filter_answer_ = std::move(received);
+  using message::Type;
+  if (header->type == Type::kFilterSet || header->type == Type::kFilterRefused ||
+      header->type == Type::kSendGranted || header->type == Type::kSendRefused) {
+    later_answer_ = std::move(received);
     return;
   }
   if (header->type != message::Type::kDetached) return;
@@ -328,9 +333,9 @@ void Client::on_packet(message::Received received) {
 
 // ---- another filter ------------------------------------------------------------------------------
 
-Result<message::Received> Client::filter_answer() {
+Result<message::Received> Client::later_answer() {
   const uint64_t start = monotonic_ms();
-  while (!filter_answer_) {
+  while (!later_answer_) {
     if (closed_) return fail(Code::kGone, fmt::format("engine {} has ended", header().name));
     const uint64_t waited = monotonic_ms() - start;
     if (waited > kAnswerMs) return fail(Code::kSystem, "the engine did not answer within 10 seconds");
@@ -338,8 +343,8 @@ Result<message::Received> Client::filter_answer() {
     ::poll(&wait, 1, kAnswerMs - static_cast<int>(waited));
     read_socket();
   }
-  auto answer = std::move(*filter_answer_);
-  filter_answer_.reset();
+  auto answer = std::move(*later_answer_);
+  later_answer_.reset();
   return answer;
 }
 
@@ -352,7 +357,7 @@ Result<void> Client::set_filter(const std::vector<filter::Instruction>& instruct
     program = std::move(*valid);
   }
   if (auto sent = message::send(socket_.get(), message::encode_set_filter(instructions)); !sent) return sent;
-  auto answer = filter_answer();
+  auto answer = later_answer();
   if (!answer) return std::unexpected(answer.error());
   auto place = message::parse_filter_set(answer->bytes);
   if (!place) return std::unexpected(message::parse_error(answer->bytes));
@@ -369,6 +374,13 @@ Result<void> Client::set_filter(const std::vector<filter::Instruction>& instruct
   gather_->set_filter(std::move(program), std::move(until), std::move(out));
   gathering_ = true;
   return {};
+}
+
+Result<message::Received> Client::ask_to_send(uint32_t port, uint32_t frames) {
+  const message::SendOpen open{.port = port, .slots = frames, .cpu = this_cpu()};
+  if (auto sent = message::send(socket_.get(), message::encode(open)); !sent)
+    return std::unexpected(sent.error());
+  return later_answer();
 }
 
 // Once for a batch, if frames came lately; and if none came by then, for a single one.
@@ -465,19 +477,12 @@ Stats Client::stats() const {
 
 namespace {
 
-Result<message::Received> ask(Fd& socket, message::Role role, const std::string& cluster = {},
-                              const std::vector<filter::Instruction>& filter = {}) {
-  message::Hello hello;
-  hello.role = role;
-  hello.program = program_invocation_short_name;
-  hello.cluster = cluster;
-  hello.filter = filter;
-  if (auto sent = message::send(socket.get(), message::encode(hello)); !sent)
-    return std::unexpected(sent.error());
-  pollfd wait{socket.get(), POLLIN, 0};
+Result<message::Received> ask(int socket, std::span<const std::byte> question) {
+  if (auto sent = message::send(socket, question); !sent) return std::unexpected(sent.error());
+  pollfd wait{socket, POLLIN, 0};
   if (::poll(&wait, 1, kAnswerMs) == 0)
     return fail(Code::kSystem, "the engine did not answer within 10 seconds");
-  auto received = message::receive(socket.get(), true);
+  auto received = message::receive(socket, true);
   if (!received) return received;
   auto header = message::parse_header(received->bytes);
   if (!header) return std::unexpected(header.error());
@@ -485,28 +490,59 @@ Result<message::Received> ask(Fd& socket, message::Role role, const std::string&
   return received;
 }
 
-}  // namespace
+Result<message::Received> greet_as(int socket, message::Role role, const std::string& program = {},
+                                   const std::string& cluster = {},
+                                   const std::vector<filter::Instruction>& filter = {}) {
+  message::Hello hello;
+  hello.role = role;
+  hello.program = program.empty() ? program_invocation_short_name : program;
+  hello.cluster = cluster;
+  hello.filter = filter;
+  return ask(socket, message::encode(hello));
+}
 
-Result<Mapping> observe(const std::string& engine) {
-  auto socket = connect_engine(engine);
-  if (!socket) return std::unexpected(socket.error());
-  auto received = ask(*socket, message::Role::kObserver);
-  if (!received) return std::unexpected(received.error());
-  auto bytes = message::parse_observing(received->bytes);
+Result<Mapping> map_state(const message::Received& received) {
+  auto bytes = message::parse_observing(received.bytes);
   if (!bytes) return std::unexpected(bytes.error());
-  if (received->fds.size() != 1) return fail(Code::kVersion, "the engine did not send its state");
-  auto state = Mapping::map(received->fds[0].get(), *bytes, Mapping::Access::kRead, "the engine's state");
+  if (received.fds.size() != 1) return fail(Code::kVersion, "the engine did not send its state");
+  auto state = Mapping::map(received.fds[0].get(), *bytes, Mapping::Access::kRead, "the engine's state");
   if (!state) return state;
   if (auto header = ledger::check_state({state->data(), state->bytes()}); !header)
     return std::unexpected(header.error());
   return state;
 }
 
+}  // namespace
+
+Result<Mapping> observe(const std::string& engine) {
+  auto socket = connect_engine(engine);
+  if (!socket) return std::unexpected(socket.error());
+  auto received = greet_as(socket->get(), message::Role::kObserver);
+  if (!received) return std::unexpected(received.error());
+  return map_state(*received);
+}
+
+Result<Joined> join_as_sender(const std::string& engine, const std::string& program) {
+  auto socket = connect_engine(engine);
+  if (!socket) return std::unexpected(socket.error());
+  Joined joined{above_standard(std::move(*socket)), {}};
+  auto received = greet_as(joined.socket.get(), message::Role::kSender, program);
+  if (!received) return std::unexpected(received.error());
+  auto state = map_state(*received);
+  if (!state) return std::unexpected(state.error());
+  joined.state = std::move(*state);
+  return joined;
+}
+
+Result<message::Received> ask_to_send(int socket, uint32_t port, uint32_t frames) {
+  return ask(socket, message::encode(message::SendOpen{.port = port, .slots = frames, .cpu = this_cpu()}));
+}
+
 Result<void> replace_filter(const std::string& engine, const std::string& cluster,
                             const std::vector<filter::Instruction>& filter) {
   auto socket = connect_engine(engine);
   if (!socket) return std::unexpected(socket.error());
-  if (auto answer = ask(*socket, message::Role::kOperator, cluster, filter); !answer)
+  if (auto answer = greet_as(socket->get(), message::Role::kOperator, {}, cluster, filter); !answer)
     return std::unexpected(answer.error());
   return {};
 }
@@ -516,7 +552,8 @@ Result<void> stop_engine(const std::string& engine, int wait_ms) {
   if (!dir) return std::unexpected(dir.error());
   auto socket = connect_engine(engine);
   if (!socket) return std::unexpected(socket.error());
-  if (auto answer = ask(*socket, message::Role::kStop); !answer) return std::unexpected(answer.error());
+  if (auto answer = greet_as(socket->get(), message::Role::kStop); !answer)
+    return std::unexpected(answer.error());
   const uint64_t start = monotonic_ms();
   while (engine_runs(*dir, engine)) {
     if (monotonic_ms() - start > static_cast<uint64_t>(wait_ms))

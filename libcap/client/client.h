@@ -74,6 +74,9 @@ class Client {
   // included. Bursts that are out stay valid. Waits until every worker goes by it (milliseconds). On an error
   // the old one stays. Errors: kFilter (not valid), kGone, kSystem (no answer).
   Result<void> set_filter(const std::vector<filter::Instruction>& filter);
+  // The engine's answer to the wish to send over this connection: granted or refused (Sender::open()).
+  Result<message::Received> ask_to_send(uint32_t port, uint32_t frames);
+  int socket() const { return socket_.get(); }
   int selectable_fd();
   // Of the last burst, the caller has frames left that it has not looked at: the selectable descriptor is
   // readable as long as that is so.
@@ -107,7 +110,7 @@ class Client {
   uint32_t look_direct(uint32_t max, FrameBurst& burst);
   void read_socket();
   void on_packet(message::Received received);
-  Result<message::Received> filter_answer();
+  Result<message::Received> later_answer();
   std::string why_detached() const;
   bool sources_ended() const;
   Taken nothing_left();
@@ -124,8 +127,8 @@ class Client {
   Mapping state_, arena_;
   Rings rings_;
   std::optional<Gather> gather_;
-  bool gathering_ = false;  // bursts come from gather_, else from the rings directly
-  std::optional<message::Received> filter_answer_;
+  bool gathering_ = false;                         // bursts come from gather_, else from the rings directly
+  std::optional<message::Received> later_answer_;  // to what we asked for after we attached
   uint32_t next_ring_ = 0;
   uint32_t batch_frames_ = 0;  // 0 or 1: every frame wakes us
   int batch_ms_ = 0;
@@ -142,6 +145,13 @@ class Client {
 // by it. Errors: kPermission, kFilter, kNotFound.
 Result<void> replace_filter(const std::string& engine, const std::string& cluster,
                             const std::vector<filter::Instruction>& filter);
+// For Sender::open(): a connection that may send and takes no frames, and the engine's state.
+struct Joined {
+  Fd socket;
+  Mapping state;
+};
+Result<Joined> join_as_sender(const std::string& engine, const std::string& program);
+Result<message::Received> ask_to_send(int socket, uint32_t port, uint32_t frames);
 // An observer: the engine's state memory, to read its ledger. Closed with the mapping.
 Result<Mapping> observe(const std::string& engine);
 // Asks an engine to end, and waits until it has (its lock is free), at most `wait_ms`.

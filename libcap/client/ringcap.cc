@@ -9,7 +9,7 @@
 #include "capture/layout/view.h"
 #include "capture/ledger/ledger.h"
 #include "libcap/client/c_error.h"
-#include "libcap/client/client.h"
+#include "libcap/client/c_handle.h"
 #include "libcap/client/ringcap_columns.h"
 
 using ringcap::Code;
@@ -21,11 +21,6 @@ using ringcap::client::Taken;
 
 static_assert(sizeof(ringcap_descriptor) == sizeof(ringcap::layout::Descriptor));
 static_assert(sizeof(ringcap_instruction) == sizeof(ringcap::filter::Instruction));
-
-struct ringcap_handle {
-  std::unique_ptr<Client> client;
-  ringcap_error error{};
-};
 
 namespace {
 
@@ -67,8 +62,6 @@ ringcap::Result<ClientOptions> convert(const ringcap_options& o) {
 }  // namespace
 
 extern "C" {
-
-#define RINGCAP_EXPORT __attribute__((visibility("default")))
 
 RINGCAP_EXPORT const char* ringcap_version(void) { return RINGCAP_VERSION; }
 

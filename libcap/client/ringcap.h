@@ -190,6 +190,61 @@ const char* ringcap_clock(ringcap_t* handle);
 uint32_t ringcap_ring_frames(ringcap_t* handle);
 uint32_t ringcap_rings(ringcap_t* handle);
 
+/*
+ * Sending. Only where the engine was started with --send-group, and only for root, the engine's user and that
+ * group's members. A frame is copied when it is queued; the engine copies it once more before it looks at it.
+ * Frames of one sender keep their order.
+ */
+typedef struct ringcap_sender ringcap_sender_t;
+
+/*
+ * Opens a sender of the engine called `name`, on `port`: an address or a number as `ringcap stat` shows them;
+ * NULL: the first port that sends. Or, with ringcap_sender_of(), over an attached consumer's connection,
+ * which must then be detached later than the sender is closed: for who gave up privileges since. RINGCAP_OK,
+ * or the error that *error (may be NULL) describes: RINGCAP_E_PERMISSION, RINGCAP_E_NOT_FOUND,
+ * RINGCAP_E_USAGE (that port cannot send), RINGCAP_ERROR (64 senders already).
+ */
+int ringcap_sender_open(const char* name, const char* port, ringcap_sender_t** sender,
+                        struct ringcap_error* error);
+int ringcap_sender_of(ringcap_t* handle, const char* port, ringcap_sender_t** sender,
+                      struct ringcap_error* error);
+
+/* An Ethernet frame without its CRC, 14 bytes to what the port's mtu allows. */
+struct ringcap_frame {
+  const void* data;
+  uint32_t length;
+};
+
+/*
+ * Queues frames; where there is no room, waits at most timeout_ms (-1: for ever). Returns how many were
+ * queued (fewer than `count` only when the time was over), RINGCAP_E_USAGE (a length that cannot be sent; the
+ * frames before it are queued) or RINGCAP_E_GONE.
+ */
+int ringcap_send(ringcap_sender_t* sender, const struct ringcap_frame* frames, uint32_t count,
+                 int timeout_ms);
+
+/* Waits until the port is done with everything that was queued. RINGCAP_OK, 1 when the time was over, or
+ * RINGCAP_E_GONE. */
+int ringcap_send_flush(ringcap_sender_t* sender, int timeout_ms);
+
+/* asked = sent + refused + dropped + pending. */
+struct ringcap_send_counters {
+  uint64_t asked;   /* read by the engine */
+  uint64_t sent;    /* the port is done with them */
+  uint64_t refused; /* made no sense */
+  uint64_t
+      dropped; /* the port did not take them: no interface, no link for too long, too short or too long */
+  uint64_t pending; /* given to the port */
+  uint64_t limited; /* times that the engine's limit on the rate made us wait */
+};
+
+/* Any thread; signal handlers. */
+int ringcap_send_stats(ringcap_sender_t* sender, struct ringcap_send_counters* counters);
+const struct ringcap_error* ringcap_sender_error(ringcap_sender_t* sender);
+
+/* What was queued is still sent. NULL is allowed. */
+void ringcap_sender_close(ringcap_sender_t* sender);
+
 /* The handle's last error. */
 const struct ringcap_error* ringcap_last_error(ringcap_t* handle);
 

@@ -76,8 +76,8 @@ TEST(Layout, the_header_is_as_documented) {
                     FIELD(Header, version),      FIELD(Header, ports),       FIELD(Header, sources),
                     FIELD(Header, workers),      FIELD(Header, takers),      FIELD(Header, consumers),
                     FIELD(Header, regions),      FIELD(Header, clusters),    FIELD(Header, cluster_blocks),
-                    FIELD(Header, hash_key),     FIELD(Header, statistics),  FIELD(Header, state),
-                    FIELD(Header, departed)}));
+                    FIELD(Header, hash_key),     FIELD(Header, statistics),  FIELD(Header, forwarders),
+                    FIELD(Header, senders),      FIELD(Header, state),       FIELD(Header, departed)}));
 }
 
 TEST(Layout, a_takers_block_is_as_documented) {
@@ -138,6 +138,32 @@ TEST(Layout, a_location_holds_offset_region_and_loss) {
   EXPECT_EQ(frame_offset(d), (uint64_t{1} << 40) - 64);
   EXPECT_EQ(region(d), 255);
   EXPECT_EQ(lost_before(d), 65535);
+}
+
+TEST(Layout, forwarders_and_senders_are_as_documented) {
+  EXPECT_EQ(read_section("ForwarderEntry").bytes, sizeof(ForwarderEntry));
+  EXPECT_EQ(
+      read_section("ForwarderEntry").fields,
+      (Fields{FIELD(ForwarderEntry, sequence), FIELD(ForwarderEntry, from), FIELD(ForwarderEntry, to),
+              FIELD(ForwarderEntry, worker), FIELD(ForwarderEntry, slot), FIELD(ForwarderEntry, queue),
+              FIELD(ForwarderEntry, sleeps), FIELD(ForwarderEntry, taken), FIELD(ForwarderEntry, sent),
+              FIELD(ForwarderEntry, refused), FIELD(ForwarderEntry, pending), FIELD(ForwarderEntry, bytes)}));
+  EXPECT_EQ(read_section("SenderEntry").bytes, sizeof(SenderEntry));
+  EXPECT_EQ(read_section("SenderEntry").fields,
+            (Fields{FIELD(SenderEntry, sequence), FIELD(SenderEntry, id), FIELD(SenderEntry, state),
+                    FIELD(SenderEntry, pid), FIELD(SenderEntry, uid), FIELD(SenderEntry, port),
+                    FIELD(SenderEntry, queue), FIELD(SenderEntry, slots), FIELD(SenderEntry, name),
+                    FIELD(SenderEntry, consumed), FIELD(SenderEntry, asked), FIELD(SenderEntry, refused),
+                    FIELD(SenderEntry, sent), FIELD(SenderEntry, dropped), FIELD(SenderEntry, pending),
+                    FIELD(SenderEntry, limited), FIELD(SenderEntry, bytes), FIELD(SenderEntry, sleeps)}));
+}
+
+TEST(Layout, what_a_sender_writes_is_as_documented) {
+  EXPECT_EQ(read_section("SendLine").bytes, sizeof(SendLine));
+  EXPECT_EQ(read_section("SendLine").fields, (Fields{FIELD(SendLine, produced)}));
+  EXPECT_EQ(read_section("SendRequest").bytes, sizeof(SendRequest));
+  EXPECT_EQ(read_section("SendRequest").fields,
+            (Fields{FIELD(SendRequest, offset), FIELD(SendRequest, length)}));
 }
 
 }  // namespace

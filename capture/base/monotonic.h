@@ -1,0 +1,16 @@
+// The time that only goes forward, for deadlines and waits. Any thread, signal handlers too.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+
+namespace ringcap {
+
+// CLOCK_MONOTONIC in nanoseconds.
+inline uint64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace ringcap
