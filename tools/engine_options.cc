@@ -124,7 +124,8 @@ bool MadeEngine::source_failed() const {
   return std::ranges::any_of(ports, [](const Port* port) { return !port->problem().empty(); });
 }
 
-Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& addresses) {
+Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& addresses,
+                               std::unique_ptr<Port> last) {
   MadeEngine made;
   std::vector<std::unique_ptr<Port>> ports;
   const bool everybody_sends = options.send.has_value();
@@ -134,6 +135,10 @@ Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<
     if (!port) return std::unexpected(port.error());
     made.ports.push_back(port->get());
     ports.push_back(std::move(*port));
+  }
+  if (last) {
+    made.ports.push_back(last.get());
+    ports.push_back(std::move(last));
   }
   auto engine = engine::Engine::create(std::move(options), std::move(ports));
   if (!engine) return std::unexpected(engine.error());

@@ -37,8 +37,9 @@ struct MadeEngine {
   // why.
   bool source_failed() const;
 };
-// Opens the ports and makes the engine.
-Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& ports);
+// Opens the ports and makes the engine; `last`, if there is one, is a port more, open already.
+Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& ports,
+                               std::unique_ptr<Port> last = nullptr);
 // A name for an engine of this port that no running engine has.
 std::string name_for(const PortAddress& port);
 

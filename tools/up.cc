@@ -1,11 +1,19 @@
 // ringcap up: runs an engine in the foreground. ringcap down: ends one.
+#include <fmt/format.h>
+#include <grp.h>
+
+#include <optional>
+
 #include "capture/base/names.h"
+#include "capture/base/run_dir.h"
 #include "libcap/client/client.h"
+#include "tools/bind_record.h"
 #include "tools/cli.h"
 #include "tools/cluster_options.h"
 #include "tools/engine_options.h"
 #include "tools/engine_run.h"
 #include "tools/hash_key.h"
+#include "tools/transparent.h"
 
 namespace ringcap::tools {
 namespace po = boost::program_options;
@@ -20,8 +28,31 @@ struct UpWords {
   std::string hash_key, name, filter, group = "ringcap", user = "ringcap";
   Count wait_consumers{};
   bool until_end = false;
+  std::string send_group;
+  Count send_rate{};
+  TransparentWords transparent;
   EngineWords engine;
 };
+
+Result<std::optional<engine::SendOptions>> send_options(const UpWords& words) {
+  if (words.send_group.empty()) {
+    if (words.send_rate.value == 0) return std::nullopt;
+    return fail(Code::kUsage, "--send-rate: nobody may send", "say who: --send-group GROUP");
+  }
+  const group* found = ::getgrnam(words.send_group.c_str());
+  if (found == nullptr)
+    return fail(Code::kUsage, fmt::format("--send-group {}: there is no such group", words.send_group),
+                fmt::format("groupadd --system {}", words.send_group));
+  return engine::SendOptions{.group = found->gr_gid, .rate = words.send_rate.value};
+}
+
+// The address of the NIC's interface before `ringcap bind`; "": not known.
+std::string mac_of_bound(const PortAddress& port) {
+  if (port.kind != PortKind::kVfio) return {};
+  const auto dir = writable_run_dir();
+  const auto record = dir ? read_record(*dir, port.address) : std::unexpected(dir.error());
+  return record && !record->interfaces.empty() ? record->interfaces.front().mac : "";
+}
 
 Result<std::vector<PortAddress>> parse_ports(const UpWords& words) {
   std::vector<PortAddress> ports;
@@ -58,7 +89,16 @@ Result<MadeEngine> open_engine(const UpWords& words) {
     if (!cluster) return std::unexpected(cluster.error());
     options->clusters.push_back(std::move(*cluster));
   }
-  auto made = make_engine(std::move(*options), *ports);
+  auto send = send_options(words);
+  if (!send) return std::unexpected(send.error());
+  options->send = *send;
+  auto beside = Beside::prepare(words.transparent, *ports, options->name, mac_of_bound(ports->front()));
+  if (!beside) return std::unexpected(beside.error());
+  auto tap = beside->open();
+  if (!tap) return std::unexpected(tap.error());
+  if (auto added = beside->add_to(*options); !added) return std::unexpected(added.error());
+  auto made = make_engine(std::move(*options), *ports, std::move(*tap));
+  if (made) beside->belongs_to(made->engine.get());
   if (!made || !*filter) return made;
   for (const Port* port : made->ports)
     if (port->link_type() != kEthernet)
@@ -94,6 +134,17 @@ int run_up(const Words& words) {
                 "start the ports when so many consumers have attached");
   cli.options()("until-end", po::bool_switch(&up.until_end),
                 "end when the sources have ended and every consumer has left");
+  cli.options()("transparent", po::value(&up.transparent.mode)->value_name("MODE"),
+                "what the kernel gets, through a TAP: off (nothing), both (everything), filter (what --pass "
+                "matches); kernel-first: of a packet: port, which the kernel keeps");
+  cli.options()("pass", po::value(&up.transparent.pass)->value_name("FILTER"),
+                "with --transparent filter: for the kernel; what a remote login needs if not given");
+  cli.options()("tap", po::value(&up.transparent.tap)->value_name("NAME"),
+                "name of the TAP; the engine's if not given");
+  cli.options()("send-group", po::value(&up.send_group)->value_name("GROUP"),
+                "whose members may send, besides root and the engine's user; nobody may if not given");
+  cli.options()("send-rate", po::value(&up.send_rate)->value_name("PPS"),
+                "frames a second that each sender may send; no limit if not given");
   add_engine_options(cli, up.engine);
   cli.take(&up.port, "PORT");
   cli.take_rest(&up.more_ports, "PORT");

@@ -1,0 +1,192 @@
+#include "tools/transparent.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <ifaddrs.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "tools/engine_options.h"
+
+namespace ringcap::tools {
+namespace {
+
+// The forwards of an engine with a TAP: from its port to the TAP first.
+constexpr uint32_t kPort = 0, kTap = 1;
+constexpr uint32_t kToTheKernel = 0;
+constexpr size_t kLongestInterface = 15;
+
+std::string text_of(const sockaddr& address) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address.sa_family == AF_INET)
+    ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(address).sin_addr, text, sizeof text);
+  else if (address.sa_family == AF_INET6)
+    ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr, text, sizeof text);
+  return text;
+}
+
+// Tells when an address comes or goes, of any interface of this network namespace.
+class AddressNews {
+ public:
+  static Result<std::shared_ptr<AddressNews>> open() {
+    auto news = std::make_shared<AddressNews>();
+    news->socket_.reset(::nl_socket_alloc());
+    ::nl_socket_disable_seq_check(news->socket_.get());
+    int number = ::nl_connect(news->socket_.get(), NETLINK_ROUTE);
+    if (number == 0)
+      number = ::nl_socket_add_memberships(news->socket_.get(), RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, 0);
+    if (number == 0) number = ::nl_socket_set_nonblocking(news->socket_.get());
+    if (number != 0)
+      return fail(Code::kSystem,
+                  fmt::format("cannot follow the host's addresses: {}", ::nl_geterror(number)));
+    return news;
+  }
+  int fd() const { return ::nl_socket_get_fd(socket_.get()); }
+  // What the messages say is read anew from the kernel, so they only need to go.
+  void empty() {
+    char rest[4096];
+    while (::recv(fd(), rest, sizeof rest, MSG_DONTWAIT) > 0 || errno == ENOBUFS) {
+    }
+  }
+
+ private:
+  struct Free {
+    void operator()(nl_sock* socket) const { ::nl_socket_free(socket); }
+  };
+  std::unique_ptr<nl_sock, Free> socket_;
+};
+
+Error not_for(const PortAddress& port, Transparent mode) {
+  const std::string text = format_port_address(port);
+  if (port.kind == PortKind::kPacket)
+    return {Code::kUsage,
+            fmt::format("--transparent {}: the kernel has {} already",
+                        mode == Transparent::kBoth ? "both" : "filter", port.address),
+            fmt::format("ringcap up {} --transparent kernel-first", text)};
+  return {Code::kUsage, fmt::format("--transparent kernel-first: the kernel does not have {}", text),
+          fmt::format("ringcap up {} --transparent both", text)};
+}
+
+Result<void> check_port(const PortAddress& port, Transparent mode) {
+  const bool kernels = port.kind == PortKind::kPacket;
+  if (port.kind == PortKind::kTap)
+    return fail(Code::kUsage, "--transparent: a TAP is the kernel's already", "leave --transparent out");
+  if (kernels != (mode == Transparent::kKernelFirst)) return std::unexpected(not_for(port, mode));
+  return {};
+}
+
+}  // namespace
+
+Result<Transparent> parse_transparent(const std::string& word) {
+  if (word == "off" || word == "2") return Transparent::kOff;
+  if (word == "kernel-first" || word == "0") return Transparent::kKernelFirst;
+  if (word == "both" || word == "1") return Transparent::kBoth;
+  if (word == "filter") return Transparent::kFilter;
+  return fail(Code::kUsage,
+              fmt::format("--transparent {}: there is off (2), kernel-first (0), both (1) and filter", word));
+}
+
+std::string login_filter(const std::vector<std::string>& addresses) {
+  std::string passes = "arp or icmp or icmp6 or udp port 67 or udp port 68 or udp port 546 or udp port 547";
+  for (const std::string& address : addresses) passes += " or host " + address;
+  return fmt::format("{0} or (vlan and ({0}))", passes);
+}
+
+std::vector<std::string> host_addresses() {
+  std::vector<std::string> addresses;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return addresses;
+  for (const ifaddrs* each = list; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || (each->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    if (std::string text = text_of(*each->ifa_addr); !text.empty()) addresses.push_back(std::move(text));
+  }
+  ::freeifaddrs(list);
+  std::ranges::sort(addresses);
+  const auto [first, last] = std::ranges::unique(addresses);
+  addresses.erase(first, last);
+  return addresses;
+}
+
+Result<Beside> Beside::prepare(const TransparentWords& words, const std::vector<PortAddress>& ports,
+                               const std::string& engine_name, const std::string& mac) {
+  Beside beside;
+  auto mode = parse_transparent(words.mode);
+  if (!mode) return std::unexpected(mode.error());
+  beside.mode_ = *mode;
+  if (!words.pass.empty() && *mode != Transparent::kFilter)
+    return fail(Code::kUsage, fmt::format("--pass is of no use with --transparent {}", words.mode),
+                "--transparent filter");
+  if (*mode == Transparent::kOff) return beside;
+  if (ports.size() != 1)
+    return fail(Code::kUsage, "--transparent: an engine with one port can be transparent",
+                "run an engine for each");
+  if (auto good = check_port(ports.front(), *mode); !good) return std::unexpected(good.error());
+  if (*mode == Transparent::kKernelFirst) return beside;
+  beside.has_tap_ = true;
+  beside.pass_ = words.pass;
+  beside.source_sends_ = ports.front().kind == PortKind::kVfio;
+  const std::string name = words.tap.empty() ? engine_name : words.tap;
+  if (name.size() > kLongestInterface)
+    return fail(Code::kUsage, fmt::format("the engine's name is too long for an interface: {}", name),
+                "name the TAP: --tap tap0");
+  beside.tap_ = {
+      .name = name, .queues = ports.front().queues, .mtu = ports.front().mtu, .mac = mac, .up = false};
+  return beside;
+}
+
+Result<std::unique_ptr<Port>> Beside::open() {
+  if (!has_tap_) return nullptr;
+  auto port = open_tap_port(tap_);
+  if (!port) return std::unexpected(port.error());
+  port_ = port->get();
+  return std::move(*port);
+}
+
+Result<void> Beside::add_to(engine::EngineOptions& options) {
+  if (!has_tap_) return {};
+  options.forwards.push_back({.from = kPort, .to = kTap});
+  if (source_sends_) options.forwards.push_back({.from = kTap, .to = kPort});
+  options.on_link = [port = port_, engine = engine_, needed = needed_, name = tap_.name](uint32_t changed,
+                                                                                         const Link& link) {
+    if (changed == kPort) return port->set_link(link.up && link.present);
+    if (link.present || !*needed) return;
+    spdlog::error("{} was deleted, and the host's network is on it: the engine ends, so that it goes back",
+                  name);
+    (*engine)->request_stop();
+  };
+  return add_filter(options);
+}
+
+Result<void> Beside::add_filter(engine::EngineOptions& options) {
+  if (mode_ != Transparent::kFilter) return {};
+  auto filter = engine_filter({pass_.empty() ? login_filter(host_addresses()) : pass_});
+  if (!filter) return std::unexpected(filter.error());
+  options.forwards[kToTheKernel].filter = *filter;
+  return pass_.empty() ? follow_addresses(options) : Result<void>{};
+}
+
+Result<void> Beside::follow_addresses(engine::EngineOptions& options) {
+  auto news = AddressNews::open();
+  if (!news) return std::unexpected(news.error());
+  const auto changed = [news = *news, engine = engine_, known = std::vector<std::string>()]() mutable {
+    news->empty();
+    auto addresses = host_addresses();
+    if (addresses == known) return;
+    known = std::move(addresses);
+    auto filter = engine_filter({login_filter(known)});
+    if (!filter) return spdlog::error("the kernel's filter stays as it was: {}", filter.error().message());
+    spdlog::info("the kernel gets the traffic of {}", fmt::join(known, ", "));
+    (*engine)->set_forward_filter(kToTheKernel, *filter);
+  };
+  options.watches.push_back({(*news)->fd(), changed});
+  return {};
+}
+
+}  // namespace ringcap::tools
