@@ -5,6 +5,7 @@
 #include "driver/gen/port.h"
 #include "driver/packet/port.h"
 #include "driver/pcap/port.h"
+#include "driver/tap/port.h"
 #include "driver/vfio/port.h"
 
 namespace ringcap {
@@ -65,6 +66,8 @@ Result<std::unique_ptr<Port>> open_port(const PortAddress& address, const PortUs
                                               .bad = address.bad,
                                               .transmit = use.sends});
     case PortKind::kTap:
+      return open_tap_port(
+          {.name = address.address, .queues = address.queues, .mtu = address.mtu, .mac = address.mac});
     case PortKind::kXdp:
       break;
     case PortKind::kPacket:

@@ -167,7 +167,7 @@ TEST(Manual, pages_are_without_errors) {
 TEST(Manual, names_every_key_of_a_port_address) {
   const std::string page = read_file(kSource / "docs/man/ringcap-ports.7");
   const auto described = matches(page, std::regex("\n\\.It Cm ([a-z]+)\n"));
-  for (const char* port : {"vfio:03:00.0,?=", "packet:lo,?=", "pcap:x,?=", "gen:?="}) {
+  for (const char* port : {"vfio:03:00.0,?=", "packet:lo,?=", "tap:t,?=", "pcap:x,?=", "gen:?="}) {
     const std::string error = ringcap({"capture", port, "--count-only"}).err;
     const auto list = matches(error, std::regex("the keys of [a-z]+: are ([a-z, ]+)"));
     ASSERT_EQ(list.size(), 1u) << error;

@@ -1,8 +1,12 @@
-// `tap:` under real protocols: ping, UDP and TCP between two hosts whose cable is two TAPs.
+// `tap:` under real protocols: ping, UDP and TCP between two hosts whose cable is two TAPs, and an engine on
+// a TAP.
 #include <arpa/inet.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "tap_bridge.h"
@@ -116,6 +120,59 @@ TEST_P(TapHosts, answer_datagrams_with_right_checksums) {
   }
   bridge.stop();
   EXPECT_EQ(bridge.fault(), "");
+}
+
+// Of a process and its threads, user and system, in milliseconds.
+uint64_t processor_ms(pid_t pid) {
+  const std::string text = read_file("/proc/" + std::to_string(pid) + "/stat");
+  std::istringstream fields(text.substr(text.rfind(')') + 2));
+  std::string skipped;
+  uint64_t user = 0, system = 0;
+  for (int i = 0; i < 11; ++i) fields >> skipped;
+  fields >> user >> system;
+  return (user + system) * 1000 / static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
+}
+
+TEST(TapEngine, captures_what_the_host_sends_as_another_user_and_its_ledger_balances) {
+  const TestDir dir;
+  const Namespace network;
+  Engine engine({"tap:t0,queues=2,mac=02:00:00:00:00:07", "--user", "nobody", "--memory", "plain"},
+                {.network = &network});
+  network.ip({"addr", "add", "10.1.0.1/24", "dev", "t0"});
+  network.ip({"link", "set", "t0", "up"});
+  network.ip({"neigh", "add", "10.1.0.2", "lladdr", "02:00:00:00:00:02", "dev", "t0"});
+  const Fd sender = socket_on(network, SOCK_DGRAM);
+  const sockaddr_in to = address_of(1, 9);
+  for (uint32_t i = 0; i < 300; ++i)
+    ASSERT_EQ(::sendto(sender.get(), &i, sizeof i, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to), 4);
+  const auto ledger = [&] { return engine.stat()["workers"]; };
+  const auto taken = [&] {
+    uint64_t sum = 0;
+    for (const auto& worker : ledger()) sum += worker["considered"].get<uint64_t>();
+    return sum;
+  };
+  EXPECT_TRUE(wait_until([&] { return taken() >= 300; })) << engine.stat().dump();
+  EXPECT_EQ(engine.imbalance(), "");
+  EXPECT_EQ(engine.stat()["ports"][0]["driver"], "tap");
+  EXPECT_EQ(engine.stat()["ports"][0]["link"]["up"], true);
+}
+
+TEST(TapEngine, goes_on_when_its_tap_is_deleted_and_does_not_spin) {
+  const TestDir dir;
+  const Namespace network;
+  Engine engine({"tap:t0", "--memory", "plain"}, {.network = &network});
+  network.ip({"link", "set", "t0", "up"});
+  EXPECT_TRUE(wait_until([&] { return engine.stat()["ports"][0]["link"]["up"] == true; }));
+  network.ip({"link", "del", "t0"});
+  EXPECT_TRUE(wait_until([&] { return engine.stat()["ports"][0]["link"]["up"] == false; }));
+  EXPECT_TRUE(wait_until([&] { return engine.process().err().find("tap:t0 is gone") != std::string::npos; }));
+  const uint64_t before_ms = processor_ms(engine.process().pid());
+  // A second of the engine's life, of which a worker that spins would take all.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  EXPECT_TRUE(wait_until([&] { return std::chrono::steady_clock::now() >= end; }));
+  EXPECT_LT(processor_ms(engine.process().pid()) - before_ms, 500u);
+  EXPECT_EQ(engine.imbalance(), "");
+  EXPECT_EQ(engine.down(), 0);
 }
 
 }  // namespace
