@@ -20,6 +20,7 @@ struct Command {
 int run_up(const Words& words);
 int run_down(const Words& words);
 int run_capture(const Words& words);
+int run_send(const Words& words);
 int run_stat(const Words& words);
 int run_balance(const Words& words);
 int run_devices(const Words& words);

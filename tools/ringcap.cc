@@ -25,11 +25,12 @@ constexpr Command kCommands[] = {
     {"doctor", "look for what this machine lacks", run_doctor},
     {"filter", "compile a filter, show it, try it on a file", run_filter},
     {"run", "run a pcap program on engines", run_run},
+    {"send", "play a file's frames out of a port or an engine", run_send},
     {"version", "print versions", run_version},
 };
 
 // Commands of a later version: known, so that the answer is not "no such command".
-constexpr const char* kLater[] = {"selftest", "send"};
+constexpr const char* kLater[] = {"selftest"};
 
 std::string overview() {
   std::string out = "Usage: ringcap COMMAND [OPTION]... [WORD]...\n\nCommands:\n";
