@@ -14,6 +14,7 @@
 #include "driver/ports/open.h"
 #include "tools/bind_record.h"
 #include "tools/filter_text.h"
+#include "tools/forward_claims.h"
 
 namespace ringcap::tools {
 namespace po = boost::program_options;
@@ -124,6 +125,22 @@ bool MadeEngine::source_failed() const {
   return std::ranges::any_of(ports, [](const Port* port) { return !port->problem().empty(); });
 }
 
+namespace {
+
+// Each pair of ports once, whichever way frames go between them.
+std::vector<std::pair<std::string, std::string>> forwarded_pairs(const std::vector<engine::Forward>& forwards,
+                                                                 const std::vector<const Port*>& ports) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (const engine::Forward& f : forwards) {
+    const auto& [one, other] = std::minmax(f.from, f.to);
+    std::pair<std::string, std::string> pair{ports[one]->address(), ports[other]->address()};
+    if (std::ranges::find(pairs, pair) == pairs.end()) pairs.push_back(std::move(pair));
+  }
+  return pairs;
+}
+
+}  // namespace
+
 Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<PortAddress>& addresses,
                                std::unique_ptr<Port> last) {
   MadeEngine made;
@@ -140,8 +157,13 @@ Result<MadeEngine> make_engine(engine::EngineOptions options, const std::vector<
     made.ports.push_back(last.get());
     ports.push_back(std::move(last));
   }
+  const std::string name = options.name;
+  const bool listens = options.listen;
+  const auto pairs = forwarded_pairs(options.forwards, made.ports);
   auto engine = engine::Engine::create(std::move(options), std::move(ports));
   if (!engine) return std::unexpected(engine.error());
+  if (listens)
+    if (auto claimed = claim_forwards(name, pairs); !claimed) return std::unexpected(claimed.error());
   made.engine = std::move(*engine);
   return made;
 }
