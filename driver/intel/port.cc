@@ -213,7 +213,7 @@ QueueCounters GigabitPort::count_all() const {
 }
 
 std::string GigabitPort::remark() const {
-  return rings_.size() > 1 ? rss_remark(rss_key_, static_cast<uint32_t>(rings_.size())) : "";
+  return rings_.size() > 1 ? pci::rss_remark(rss_key_, static_cast<uint32_t>(rings_.size())) : "";
 }
 
 }  // namespace ringcap::intel

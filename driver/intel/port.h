@@ -86,7 +86,7 @@ class GigabitPort : public pci::NicPort, private QueueCounting {
   std::unique_ptr<pci::Bar> bar_;
   Registers registers_;
   Statistics statistics_;
-  RssKey rss_key_ = random_rss_key();
+  pci::RssKey rss_key_ = pci::random_rss_key();
   std::vector<ReceiveRing*> rings_;  // queues_
   std::unique_ptr<IntelTransmitQueue> transmit_;
 

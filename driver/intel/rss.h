@@ -1,44 +1,13 @@
-// Receive-side scaling: which of a NIC's queues gets a frame. The NIC hashes addresses and ports with a key
-// of 40 bytes (Toeplitz, as Microsoft's "RSS Hashing Functions" has it) and looks the last 7 bits up in a
-// table.
-//
-// It decides which worker does the work, and nothing else: which member of a cluster gets a frame is decided
-// by the software's hash (capture/frame/hash.h). The key is drawn at random at each start. It is not
-// symmetric: a Toeplitz hash is linear, so that one which is equal for both directions of a flow can only
-// depend on source XOR destination. Then all pairs of addresses that differ in the same bits get one queue
-// (servers and clients of a structured network), and with ports in it the key has 16 bits, not 320. So the
-// two directions of a flow may come through different workers; separated() says how often.
-//
-// Control thread, while a port starts; tests.
+// Receive-side scaling as Intel's NICs have it: the registers that driver/pci/rss.h's key and table go into.
+// Control thread, while a port starts.
 #pragma once
 
-#include <array>
-#include <cstdint>
-#include <span>
-#include <string>
-
 #include "driver/intel/access.h"
+#include "driver/pci/rss.h"
 
 namespace ringcap::intel {
 
-using RssKey = std::array<uint8_t, 40>;
-
-RssKey random_rss_key();
-
-// `input`: source address, destination address and, where they are hashed, source port, destination port; as
-// they are in the frame, at most 36 bytes.
-uint32_t toeplitz(const RssKey& key, std::span<const uint8_t> input);
-
-// The queue of hash value `hash` where `queues` share the table evenly.
-inline uint32_t rss_queue(uint32_t hash, uint32_t queues) { return hash % 128 % queues; }
-
 // Writes key and table; an entry of the table is the queue's number << `shift`.
-void program_rss(const Registers& registers, const RssKey& key, uint32_t queues, unsigned shift);
-
-// Of 100 flows, how many have their two directions in different queues (TCP over IPv4, any addresses).
-uint32_t separated_percent(const RssKey& key, uint32_t queues);
-
-// What an operator should know about a port with so many queues, in a sentence.
-std::string rss_remark(const RssKey& key, uint32_t queues);
+void program_rss(const Registers& registers, const pci::RssKey& key, uint32_t queues, unsigned shift);
 
 }  // namespace ringcap::intel

@@ -6,6 +6,7 @@
 
 #include "driver/e1000/port.h"
 #include "driver/igb/port.h"
+#include "driver/virtio/port.h"
 
 namespace ringcap {
 namespace {
@@ -29,6 +30,8 @@ constexpr NicDriver kDrivers[] = {
     model_only(0x1533, "Intel I210"),
     model_only(0x157b, "Intel I210, without flash"),
     model_only(0x1539, "Intel I211"),
+    {0x1af4, 0x1041, "virtio", "virtio network device", virtio::VirtioPort::open},
+    {0x1af4, 0x1000, "virtio", "virtio network device, transitional", virtio::VirtioPort::open},
 };
 
 Error unknown(const std::string& address, uint32_t vendor, uint32_t device) {

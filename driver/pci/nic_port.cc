@@ -53,6 +53,7 @@ Result<void> NicPort::arm_interrupts(uint32_t vectors) {
   vectors = std::min(options_.queues + 1, vectors);
   Result<Interrupt> interrupt = function_->enable_interrupts(vectors);
   if (!interrupt) return std::unexpected(interrupt.error());
+  interrupt_ = *interrupt;
   link_vector_ = vectors - 1;
   own_vectors_ = *interrupt == Interrupt::kMsix && function_->interrupt_fd(link_vector_) >= 0;
   if (options_.queues > 1 && *interrupt != Interrupt::kNone && !own_vectors_) {

@@ -79,7 +79,8 @@ class NicPort : public Port {
   std::string address_;
   NicOptions options_;
   std::unique_ptr<Function> function_;  // outlives everything below
-  bool own_vectors_ = false;            // MSI-X: one for each queue, the last for everything else
+  Interrupt interrupt_ = Interrupt::kNone;
+  bool own_vectors_ = false;  // MSI-X: one for each queue, the last for everything else
   uint32_t link_vector_ = 0;
   Fd link_event_;  // with one vector for all: by whom the worker tells of link changes
   Fd events_;      // epoll: the link's vector, link_event_, and the function's events

@@ -27,6 +27,7 @@ constexpr uint32_t kSlot = 4;  // the NIC's device number
 constexpr uint64_t kBarStride = 1 << 20;
 constexpr milliseconds kStartDeadline{60000}, kAnswerDeadline{60000};
 constexpr uint32_t kCommand = 0x04, kCommandMemory = 2, kCommandBusMaster = 4, kCapabilities = 0x34;
+constexpr uint32_t kStatusInterrupt = 1 << 3;
 constexpr uint32_t kMsi = 0x05, kMsix = 0x11;
 
 std::string qemu_path() {
@@ -203,11 +204,23 @@ void Machine::writel(uint64_t address, uint32_t value) {
   command(fmt::format("writel {:#x} {:#x}", address, value));
 }
 
+uint32_t Machine::read_narrow(uint64_t address, uint32_t bytes) {
+  const char* verb = bytes == 1 ? "readb" : "readw";
+  return static_cast<uint32_t>(std::stoull(command(fmt::format("{} {:#x}", verb, address)), nullptr, 16));
+}
+void Machine::write_narrow(uint64_t address, uint32_t bytes, uint32_t value) {
+  const char* verb = bytes == 1 ? "writeb" : "writew";
+  command(fmt::format("{} {:#x} {:#x}", verb, address, value & ((1u << 8 * bytes) - 1)));
+}
+
+// Address and data are two commands: one thread at a time.
 uint32_t Machine::config_readl(uint32_t offset) {
+  const std::scoped_lock lock(config_mutex_);
   command(fmt::format("outl 0xcf8 {:#x}", 0x8000'0000 | kSlot << 11 | offset));
   return static_cast<uint32_t>(std::stoull(command("inl 0xcfc"), nullptr, 16));
 }
 void Machine::config_writel(uint32_t offset, uint32_t value) {
+  const std::scoped_lock lock(config_mutex_);
   command(fmt::format("outl 0xcf8 {:#x}", 0x8000'0000 | kSlot << 11 | offset));
   command(fmt::format("outl 0xcfc {:#x}", value));
 }
@@ -255,6 +268,12 @@ class QtestBar final : public pci::Bar {
       : machine_(std::move(machine)), base_(base), bytes_(bytes) {}
   uint32_t read32(uint32_t offset) override { return machine_->readl(base_ + offset); }
   void write32(uint32_t offset, uint32_t value) override { machine_->writel(base_ + offset, value); }
+  uint32_t read_narrow(uint32_t offset, uint32_t bytes) override {
+    return machine_->read_narrow(base_ + offset, bytes);
+  }
+  void write_narrow(uint32_t offset, uint32_t bytes, uint32_t value) override {
+    machine_->write_narrow(base_ + offset, bytes, value);
+  }
   uint64_t bytes() const override { return bytes_; }
 
  private:
@@ -269,13 +288,26 @@ uint32_t bar_register(uint32_t index) { return 0x10 + 4 * index; }
 
 QtestFunction::QtestFunction(std::shared_ptr<Machine> machine, pci::Interrupt best)
     : machine_(std::move(machine)), best_(best) {
-  for (const uint32_t index : {0u, 3u})
-    machine_->config_writel(bar_register(index), static_cast<uint32_t>(bar_base(index)));
+  place_bars();
   machine_->config_writel(kCommand, kCommandMemory);
   doorbells_ = reinterpret_cast<uint32_t*>(allocate(4096, 4096));
 }
 
 QtestFunction::~QtestFunction() = default;
+
+// As firmware does it (PCI Local Bus 3.0, 6.2.5.1): ones are written, and what stays 0 is the size.
+void QtestFunction::place_bars() {
+  for (uint32_t index = 0; index < 6; ++index) {
+    machine_->config_writel(bar_register(index), ~0u);
+    const uint32_t mask = machine_->config_readl(bar_register(index));
+    machine_->config_writel(bar_register(index), 0);
+    if (mask == 0 || (mask & 1)) continue;  // none, or for ports
+    bar_bytes_[index] = ~(mask & ~0xfu) + 1u;
+    machine_->config_writel(bar_register(index), static_cast<uint32_t>(bar_base(index)));
+    const bool wide = (mask >> 1 & 3) == 2;
+    if (wide) machine_->config_writel(bar_register(++index), 0);
+  }
+}
 
 std::byte* QtestFunction::allocate(uint64_t bytes, uint64_t alignment) {
   used_ = (used_ + alignment - 1) / alignment * alignment;
@@ -298,7 +330,9 @@ Result<void> QtestFunction::config_write(uint32_t offset, uint32_t bytes, uint32
 }
 
 Result<std::unique_ptr<pci::Bar>> QtestFunction::bar(uint32_t index) {
-  return std::make_unique<QtestBar>(machine_, bar_base(index), 128 << 10);
+  if (index >= bar_bytes_.size() || bar_bytes_[index] == 0)
+    return fail(Code::kSystem, fmt::format("it has no BAR {}", index));
+  return std::make_unique<QtestBar>(machine_, bar_base(index), bar_bytes_[index]);
 }
 
 Result<pci::Iova> QtestFunction::dma_map(std::byte* data, uint64_t bytes, pci::DmaAccess) {
@@ -325,39 +359,54 @@ uint32_t QtestFunction::find_capability(uint32_t id) {
   return at;
 }
 
-// The message's address is memory: an interrupt is a word that appears there.
 Result<pci::Interrupt> QtestFunction::enable_interrupts(uint32_t vectors) {
   vectors_ = best_ == pci::Interrupt::kMsix ? std::min(vectors, kVectors) : 1;
-  const uint64_t doorbells =
-      static_cast<uint64_t>(reinterpret_cast<std::byte*>(doorbells_) - machine_->memory());
   for (uint32_t vector = 0; vector < vectors_; ++vector)
     eventfds_[vector] = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (best_ == pci::Interrupt::kMsix) {
-    for (uint32_t vector = 0; vector < vectors_; ++vector) {
-      const uint64_t entry = bar_base(3) + 16 * vector;
-      machine_->writel(entry, static_cast<uint32_t>(doorbells + 4 * vector));
-      machine_->writel(entry + 4, 0);
-      machine_->writel(entry + 8, 1);
-      machine_->writel(entry + 12, 0);  // not masked
-    }
-    const uint32_t at = find_capability(kMsix);
-    static_cast<void>(config_write(at + 2, 2, 1u << 15));
-  } else {
-    const uint32_t at = find_capability(kMsi);
-    static_cast<void>(config_write(at + 4, 4, static_cast<uint32_t>(doorbells)));
-    static_cast<void>(config_write(at + 8, 4, 0));
-    static_cast<void>(config_write(at + 12, 2, 1));  // 64-bit layout
-    static_cast<void>(config_write(at + 2, 2, *config_read(at + 2, 2) | 1));
-  }
+  if (best_ == pci::Interrupt::kMsix) enable_msix();
+  if (best_ == pci::Interrupt::kMsi) enable_msi();
   watcher_ = std::jthread([this](const std::stop_token& stop) { watch(stop); });
   return best_;
 }
 
-// Stands for the kernel: turns messages into eventfds.
+// The message's address is memory: an interrupt is a word that appears there.
+void QtestFunction::enable_msix() {
+  const uint64_t doorbells =
+      static_cast<uint64_t>(reinterpret_cast<std::byte*>(doorbells_) - machine_->memory());
+  const uint32_t at = find_capability(kMsix);
+  const uint32_t table = *config_read(at + 4, 4);  // the BAR in the lowest three bits
+  for (uint32_t vector = 0; vector < vectors_; ++vector) {
+    const uint64_t entry = bar_base(table & 7) + (table & ~7u) + 16 * vector;
+    machine_->writel(entry, static_cast<uint32_t>(doorbells + 4 * vector));
+    machine_->writel(entry + 4, 0);
+    machine_->writel(entry + 8, 1);
+    machine_->writel(entry + 12, 0);  // not masked
+  }
+  static_cast<void>(config_write(at + 2, 2, 1u << 15));
+}
+
+void QtestFunction::enable_msi() {
+  const uint64_t doorbells =
+      static_cast<uint64_t>(reinterpret_cast<std::byte*>(doorbells_) - machine_->memory());
+  const uint32_t at = find_capability(kMsi);
+  static_cast<void>(config_write(at + 4, 4, static_cast<uint32_t>(doorbells)));
+  static_cast<void>(config_write(at + 8, 4, 0));
+  static_cast<void>(config_write(at + 12, 2, 1));  // 64-bit layout
+  static_cast<void>(config_write(at + 2, 2, *config_read(at + 2, 2) | 1));
+}
+
+// PCI Local Bus 3.0, 6.2.3: the status register says whether the device asks for an interrupt.
+bool QtestFunction::line_raised() { return machine_->config_readl(kCommand) >> 16 & kStatusInterrupt; }
+
+// Stands for the kernel: turns messages into eventfds, and a line that is raised, which it masks.
 void QtestFunction::watch(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     for (uint32_t vector = 0; vector < vectors_; ++vector) {
       if (std::atomic_ref(doorbells_[vector]).exchange(0) != 0) ::eventfd_write(eventfds_[vector].get(), 1);
+    }
+    if (best_ == pci::Interrupt::kIntx && !line_masked_ && line_raised()) {
+      line_masked_ = true;
+      ::eventfd_write(eventfds_[0].get(), 1);
     }
     ::usleep(100);
   }
@@ -365,7 +414,9 @@ void QtestFunction::watch(const std::stop_token& stop) {
 
 bool QtestFunction::consume_interrupt(uint32_t vector) {
   eventfd_t count = 0;
-  return vector < vectors_ && ::eventfd_read(eventfds_[vector].get(), &count) == 0;
+  const bool fired = vector < vectors_ && ::eventfd_read(eventfds_[vector].get(), &count) == 0;
+  if (fired) line_masked_ = false;
+  return fired;
 }
 
 }  // namespace ringcap::nic

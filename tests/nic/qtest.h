@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -37,6 +38,9 @@ class Machine {
   // Any thread.
   uint32_t readl(uint64_t address);
   void writel(uint64_t address, uint32_t value);
+  // 1 or 2 bytes.
+  uint32_t read_narrow(uint64_t address, uint32_t bytes);
+  void write_narrow(uint64_t address, uint32_t bytes, uint32_t value);
   uint32_t config_readl(uint32_t offset);
   void config_writel(uint32_t offset, uint32_t value);
 
@@ -65,6 +69,7 @@ class Machine {
   pid_t pid_ = -1;
   Mapping memory_;
   std::mutex mutex_;
+  std::mutex config_mutex_;
   Fd qtest_, qmp_, wire_;
   std::string qtest_input_, qmp_input_;
 };
@@ -96,6 +101,10 @@ class QtestFunction final : public pci::Function {
  private:
   static constexpr uint32_t kVectors = 10;
   uint32_t find_capability(uint32_t id);
+  void place_bars();
+  void enable_msix();
+  void enable_msi();
+  bool line_raised();
   void watch(const std::stop_token& stop);
 
   std::shared_ptr<Machine> machine_;
@@ -104,6 +113,8 @@ class QtestFunction final : public pci::Function {
   uint64_t used_ = 1 << 20;        // of the memory; below it PCs have other things
   uint32_t* doorbells_ = nullptr;  // where the device's message-signalled interrupts are written to
   uint32_t vectors_ = 0;
+  std::array<uint64_t, 6> bar_bytes_{};
+  std::atomic<bool> line_masked_{false};  // as the kernel does when a line is raised
   std::array<Fd, kVectors> eventfds_;
   std::jthread watcher_;
 };

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The parts of the tests/vm/e1000e_*_test and igb_*_test scripts that run inside the guest.
+"""The parts of the tests/vm/e1000e_*_test, igb_*_test and virtio_*_test scripts that run inside the guest.
 
     e1000e.py receive SHARE     an engine on the NIC, a consumer that writes a file; the file is what was sent
     e1000e.py receive_flows SHARE   the same over several queues: what was sent, each flow in its order
@@ -29,6 +29,8 @@ import frames
 NIC = os.environ["RINGCAP_VM_NICS"].partition(" ")[0]
 DEVICE = pathlib.Path("/sys/bus/pci/devices") / NIC
 RINGCAP = os.environ["RINGCAP"]
+COUNTS = os.environ.get("RINGCAP_VM_COUNTS") != "nothing"  # whether the NIC counts what it received
+UNBIND_FLOWING = os.environ.get("RINGCAP_VM_UNBIND") == "flowing"
 QUEUES = int(os.environ.get("RINGCAP_VM_QUEUES", "1"))
 PORT = f"vfio:{NIC},mtu=9000,queues={QUEUES}"
 SMALL_RING, SMALL_ARENA = (2048, "64M") if QUEUES == 1 else (1024, f"{48 * QUEUES}M")
@@ -50,6 +52,8 @@ def until(condition, what, seconds=60):
 def bind():
     subprocess.run(["modprobe", "vfio-pci"], check=True)
     (DEVICE / "driver_override").write_text("vfio-pci")
+    if (DEVICE / "driver").exists() and (DEVICE / "driver").resolve().name != "vfio-pci":
+        (DEVICE / "driver" / "unbind").write_text(NIC)  # virtio's, which the guest has for its disks
     if not (DEVICE / "driver").exists():
         pathlib.Path("/sys/bus/pci/drivers_probe").write_text(NIC)
     assert (DEVICE / "driver").resolve().name == "vfio-pci"
@@ -103,10 +107,10 @@ def expect_status(process, status, what, seconds=60):
 
 
 def balanced(engine):
-    """The ledger at rest."""
+    """The ledger at rest. Where the NIC counts nothing, one sum cannot be told; the others hold."""
     def at_rest():
         ledger = engine.stat()
-        return ledger if ledger["verdict"] == "balanced" else None
+        return ledger if ledger["verdict"] == ("balanced" if COUNTS else "cannot be told") else None
     try:
         return until(at_rest, "the ledger balances", 20)
     except AssertionError:
@@ -129,7 +133,10 @@ def receive(share):
     ledger = balanced(engine)
     assert all(worker["copied"] == 0 for worker in ledger["workers"]), "a frame was copied"
     queue = ledger["ports"][0]["queues"][0]
-    assert queue["received"] >= count and queue["missed"] == 0 and queue["bad"] == 0, queue
+    if COUNTS:
+        assert queue["received"] >= count and queue["missed"] == 0 and queue["bad"] == 0, queue
+    else:
+        assert queue["received"] is None and queue["missed"] is None and queue["taken"] >= count, queue
     consumer.send_signal(signal.SIGINT)
     expect_status(consumer, 0, "the consumer")
     engine.end()
@@ -329,7 +336,7 @@ def unbound_while_running(share):
     engine = Engine(ring=SMALL_RING, arena=SMALL_ARENA)
     consumer = engine.capture("/tmp/unbound.pcap", 10**6)
     has_link(engine)
-    if QUEUES == 1:
+    if QUEUES == 1 and not UNBIND_FLOWING:
         receives(engine, share, "-3")
     else:  # while frames come
         (pathlib.Path(share) / "ready-3").touch()

@@ -9,6 +9,8 @@
 #include "driver/intel/registers.h"
 
 namespace ringcap::intel {
+
+using namespace pci;  // NOLINT: what of RSS is no NIC's alone
 namespace {
 
 // "Verifying the RSS Hash Calculation", Microsoft's Windows driver documentation.

@@ -1,0 +1,327 @@
+// The virtio driver against QEMU's virtio-net-pci, with split rings and with packed ones.
+#include <fmt/format.h>
+
+#include "tests/nic/nic_in_qemu.h"
+
+namespace ringcap::nic {
+namespace {
+
+std::string device(bool packed) {
+  return fmt::format("virtio-net-pci,disable-legacy=on,iommu_platform=on,packed={}", packed ? "on" : "off");
+}
+
+class VirtioInQemu : public NicInQemu, public testing::WithParamInterface<bool> {
+ protected:
+  VirtioInQemu() : NicInQemu(device(GetParam())) {}
+
+  TransmitQueue& transmit_queue() { return *nic_->port().transmit_queues()[0]; }
+  // A frame in the buffer `at`: the lowest are never popped, as the free ones are used last in, first out.
+  TransmitFrame place(uint32_t at, const Frame& frame, uint32_t cookie) {
+    std::byte* data = nic_->region().buffer(at);
+    std::memcpy(data, frame.data(), frame.size());
+    return {.data = data,
+            .arena_offset = uint64_t{at} * nic_->region().buffer_bytes,
+            .length = static_cast<uint32_t>(frame.size()),
+            .cookie = cookie};
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Rings, VirtioInQemu, testing::Bool(),
+                         [](const auto& each) { return each.param ? "packed" : "split"; });
+
+TEST_P(VirtioInQemu, is_found_by_its_id_and_says_what_it_is) {
+  open({.descriptors = 256});
+  EXPECT_EQ(nic_->port().driver(), "virtio");
+  EXPECT_EQ(nic_->port().address(), "vfio:0000:00:04.0");
+  EXPECT_EQ(nic_->port().receive_queues().size(), 1u);
+  EXPECT_EQ(nic_->queue().descriptors(), 256u);
+  EXPECT_EQ(nic_->port().remark(), "");
+}
+
+TEST_P(VirtioInQemu, has_as_many_descriptors_as_the_device_and_says_so) {
+  open({});
+  EXPECT_EQ(nic_->queue().descriptors(), 256u);
+  EXPECT_EQ(nic_->port().remark(), "256 descriptors a queue, the most that this device has");
+}
+
+TEST_P(VirtioInQemu, delivers_frames_for_any_address) {
+  run({.descriptors = 64});
+  Frames sent;
+  for (const uint8_t first : {uint8_t{0x00}, uint8_t{0x01}, uint8_t{0x33}, uint8_t{0xff}, uint8_t{0x52}}) {
+    sent.push_back(make_frame(first, 64));
+    sent.back()[0] = first;
+  }
+  EXPECT_EQ(through(sent), sent);
+}
+
+TEST_P(VirtioInQemu, delivers_all_lengths_from_60_to_9014_and_holds_them_in_one_buffer) {
+  run({.mtu = 9000, .descriptors = 256});
+  expect_through(9014 - 60 + 1, [](uint32_t i) { return 60 + i; });
+}
+
+TEST_P(VirtioInQemu, delivers_frames_of_the_greatest_mtu) {
+  run({.mtu = 15850, .descriptors = 64});
+  const Frames sent{make_frame(1, 15872), make_frame(2, 15864), make_frame(3, 60)};
+  EXPECT_EQ(through(sent), sent);
+}
+
+TEST_P(VirtioInQemu, delivers_bursts_of_every_size) {
+  run({.descriptors = 64});
+  for (uint32_t size = 1; size <= 64; ++size) {
+    Frames sent, taken;
+    for (uint32_t i = 0; i < size; ++i) sent.push_back(make_frame(size * 100 + i, 60 + size * 7 + i));
+    uint32_t next = 0;
+    ASSERT_TRUE(eventually([&] {  // all of them wait in the ring
+      while (next < size && machine_->send(sent[next])) ++next;
+      return next == size;
+    }));
+    ASSERT_TRUE(eventually([&] {
+      nic_->take(taken, size);
+      return taken.size() >= size;
+    }));
+    ASSERT_TRUE(taken == sent) << "bursts of " << size;
+  }
+}
+
+// And past 2^16 frames, where the indices of a split ring wrap.
+TEST_P(VirtioInQemu, wraps_its_ring_1000_times_and_its_index_in_order) {
+  run({.descriptors = 64});
+  expect_through(1030 * 64 + 7, [](uint32_t i) { return 60 + i % 200; });
+}
+
+TEST_P(VirtioInQemu, leaves_one_and_two_vlan_tags_in_the_frame) {
+  run({.descriptors = 64});
+  Frame tagged = make_frame(1, 1518), twice = make_frame(2, 1522);
+  std::memcpy(tagged.data() + 12, "\x81\x00\x60\x2a", 4);
+  std::memcpy(twice.data() + 12, "\x88\xa8\x00\x07\x81\x00\x00\x08", 8);
+  const Frames sent{tagged, twice};
+  EXPECT_EQ(through(sent), sent);
+}
+
+// The device merges buffers for it; a frame lies in one, or is not delivered.
+TEST_P(VirtioInQemu, frames_that_need_several_buffers_count_once_as_broken_and_the_next_one_arrives) {
+  run({.descriptors = 64});
+  for (uint32_t round = 0; round < 20; ++round) {
+    const Frames good{make_frame(1, 1536), make_frame(4, 61)};
+    for (const Frame& frame : {good[0], make_frame(2, 1537), make_frame(3, 9000), good[1]})
+      ASSERT_TRUE(eventually([&] { return machine_->send(frame); }));
+    Frames taken;
+    uint32_t broken = 0;
+    EXPECT_TRUE(eventually([&] {
+      broken += nic_->take(taken).broken;
+      return taken.size() == 2;
+    }));
+    EXPECT_EQ(broken, 2u);
+    EXPECT_EQ(taken, good);
+  }
+}
+
+TEST_P(VirtioInQemu, without_free_buffers_counts_frames_and_stays_armed) {
+  run({.descriptors = 64});
+  std::vector<uint32_t> taken_away;
+  while (!nic_->free().empty()) taken_away.push_back(nic_->free().pop());
+  uint32_t sent = 0, no_buffer = 0;
+  Frames frames;
+  EXPECT_TRUE(eventually([&] {
+    for (int i = 0; i < 8 && sent < 192 && machine_->send(make_frame(sent, 100)); ++i) ++sent;
+    no_buffer += nic_->take(frames).no_buffer;
+    return no_buffer == 192;
+  }));
+  EXPECT_TRUE(frames.empty());
+  EXPECT_EQ(nic_->queue().held(), 64u);
+  for (const uint32_t buffer : taken_away) nic_->free().push(buffer);
+  const Frames more{make_frame(1000, 64), make_frame(1001, 1000)};
+  EXPECT_EQ(through(more), more);
+}
+
+TEST_P(VirtioInQemu, says_that_it_counts_nothing) {
+  run({.descriptors = 64});
+  through({make_frame(1, 60)});
+  EXPECT_EQ(nic_->queue().counters().received, layout::kNotCounted);
+  EXPECT_EQ(nic_->queue().counters().missed, layout::kNotCounted);
+  EXPECT_EQ(nic_->port().counters().received, layout::kNotCounted);
+}
+
+TEST_P(VirtioInQemu, receives_again_after_stop_and_start_with_and_without_new_buffers) {
+  run({.descriptors = 64});
+  expect_through(100, [](uint32_t) { return 60; });
+  for (uint32_t i = 0; i < 3; ++i) {
+    nic_->port().stop();
+    ASSERT_TRUE(nic_->port().start());
+    expect_through(100, [](uint32_t) { return 70; });
+  }
+  for (uint32_t i = 0; i < 3; ++i) {
+    nic_->port().stop();
+    nic_->queue().disarm(nic_->free());
+    EXPECT_EQ(nic_->free().size(), 64 + kSpareBuffers);
+    nic_->arm_and_start();
+    expect_through(100, [](uint32_t) { return 80; });
+  }
+}
+
+TEST_P(VirtioInQemu, does_not_receive_while_it_is_stopped_and_delivers_what_had_come) {
+  run({.descriptors = 64});
+  Frames frames;
+  const Frame before = make_frame(1, 60);
+  through({before});
+  machine_->send(before);
+  nic_->port().stop();
+  nic_->port().stop();
+  machine_->send(make_frame(2, 60));
+  EXPECT_FALSE(eventually(
+      [&] {
+        nic_->take(frames);
+        return frames.size() > 1;
+      },
+      milliseconds(200)));
+  for (const Frame& frame : frames) EXPECT_EQ(frame, before);
+}
+
+// ---- what it refuses ---------------------------------------------------------------------------------
+
+class VirtioRefusal : public NicInQemu {
+ protected:
+  VirtioRefusal() : NicInQemu("") {}
+  Error refused(const std::string& device, const pci::NicOptions& options) {
+    device_ = device;
+    auto port = open_port(options);
+    EXPECT_FALSE(port) << device;
+    return port ? Error{} : port.error();
+  }
+};
+
+TEST_F(VirtioRefusal, of_a_device_that_goes_past_the_iommu_names_the_option) {
+  const Error error = refused("virtio-net-pci,disable-legacy=on", {});
+  EXPECT_EQ(error.code, Code::kNotFound);
+  EXPECT_NE(error.message().find("iommu_platform=on"), std::string::npos) << error.message();
+}
+
+TEST_F(VirtioRefusal, of_a_device_of_the_old_kind_names_the_option) {
+  for (const char* kind : {"virtio-net-pci,disable-modern=on", "virtio-net-pci,disable-legacy=off"}) {
+    const Error error = refused(kind, {});
+    EXPECT_EQ(error.code, Code::kNotFound);
+    EXPECT_NE(error.message().find("disable-legacy=on,iommu_platform=on"), std::string::npos)
+        << error.message();
+  }
+}
+
+TEST_F(VirtioRefusal, of_options_that_it_cannot_do_is_in_words) {
+  const std::vector<std::pair<pci::NicOptions, const char*>> cases{
+      {{.queues = 2}, "queues=2: this virtio device (virtio) has 1 receive queue"},
+      {{.mtu = 15851}, "mtu=15851: virtio takes 68 to 15850"},
+      {{.descriptors = 12}, "descriptors=12: virtio takes"},
+      {{.moderation_us = 5}, "moderation=5: virtio cannot moderate"},
+      {{.bad = true}, "bad=1: virtio has no frames"}};
+  for (const auto& [options, words] : cases) {
+    const Error error = refused(device(false), options);
+    EXPECT_EQ(error.code, Code::kUsage);
+    EXPECT_NE(error.message().find(words), std::string::npos) << error.message();
+  }
+}
+
+// ---- sleeping and link -------------------------------------------------------------------------------
+
+TEST_P(VirtioInQemu, wakes_for_each_frame_and_never_misses_one_with_msi_x) {
+  wakes_for_each_frame(pci::Interrupt::kMsix);
+}
+TEST_P(VirtioInQemu, wakes_for_each_frame_and_never_misses_one_with_intx) {
+  wakes_for_each_frame(pci::Interrupt::kIntx);
+}
+TEST_P(VirtioInQemu, sleeps_on_when_nothing_comes_and_while_it_is_awake_with_msi_x) {
+  sleeps_on(pci::Interrupt::kMsix);
+}
+TEST_P(VirtioInQemu, sleeps_on_when_nothing_comes_and_while_it_is_awake_with_intx) {
+  sleeps_on(pci::Interrupt::kIntx);
+}
+TEST_P(VirtioInQemu, reports_link_changes_by_an_event_with_msi_x) {
+  reports_link_changes(pci::Interrupt::kMsix);
+}
+TEST_P(VirtioInQemu, reports_link_changes_by_an_event_with_intx) {
+  reports_link_changes(pci::Interrupt::kIntx);
+}
+
+// ---- transmit ----------------------------------------------------------------------------------------
+
+TEST_P(VirtioInQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
+  run({.mtu = 9000, .descriptors = 64, .transmit = true});
+  constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
+  std::vector<uint32_t> cookies(64);
+  uint32_t completed = 0;
+  for (uint32_t length = kFirst; length <= kLast; length += kBurst) {
+    std::vector<TransmitFrame> burst;
+    Frames expected;
+    for (uint32_t i = 0; i < kBurst && length + i <= kLast; ++i) {
+      expected.push_back(make_frame(length + i, length + i));
+      burst.push_back(place(i, expected.back(), length + i));
+    }
+    ASSERT_EQ(transmit_queue().transmit(burst), burst.size());
+    for (const Frame& frame : expected) {
+      const auto got = machine_->receive(milliseconds(5000));
+      ASSERT_TRUE(got) << frame.size();
+      ASSERT_TRUE(*got == frame) << frame.size();
+    }
+    ASSERT_TRUE(eventually([&] {
+      const uint32_t count = transmit_queue().completed(cookies);
+      for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], kFirst + completed++);
+      return completed == length - kFirst + burst.size();
+    }));
+  }
+}
+
+TEST_P(VirtioInQemu, takes_only_what_fits_and_goes_on_after_completions) {
+  run({.descriptors = 64, .transmit = true});
+  std::vector<TransmitFrame> many(3000, place(0, make_frame(1, 60), 0));
+  for (uint32_t i = 0; i < many.size(); ++i) many[i].cookie = i;
+  std::vector<uint32_t> cookies(256);
+  uint32_t given = 0, completed = 0, arrived = 0;
+  EXPECT_TRUE(eventually([&] {
+    given += transmit_queue().transmit(std::span(many).subspan(given));
+    EXPECT_LE(given - completed, 512u);
+    const uint32_t count = transmit_queue().completed(cookies);
+    for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], completed++);
+    while (machine_->receive(milliseconds(0))) ++arrived;
+    return completed == many.size() && arrived == many.size();
+  }));
+  EXPECT_EQ(arrived, many.size());
+}
+
+TEST_P(VirtioInQemu, completes_what_no_wire_could_carry_without_sending_it) {
+  run({.descriptors = 64, .transmit = true});
+  const TransmitFrame good = place(0, make_frame(1, 60), 2);
+  TransmitFrame empty = good, huge = good;
+  empty.length = 0;
+  huge.length = 60000;
+  const std::vector<TransmitFrame> frames{empty, huge, good, empty};
+  ASSERT_EQ(transmit_queue().transmit(frames), 4u);
+  EXPECT_EQ(transmit_queue().refused(), 3u);
+  std::vector<uint32_t> cookies(8);
+  EXPECT_TRUE(
+      eventually([&, done = 0u]() mutable { return (done += transmit_queue().completed(cookies)) == 4; }));
+  EXPECT_EQ(machine_->receive(milliseconds(5000)), make_frame(1, 60));
+  EXPECT_FALSE(machine_->receive(milliseconds(50)));
+}
+
+TEST_P(VirtioInQemu, sends_on_after_stop_and_start_and_completes_what_the_reset_overtook) {
+  run({.descriptors = 64, .transmit = true});
+  std::vector<uint32_t> cookies(64);
+  for (uint32_t round = 0; round < 4; ++round) {
+    const std::vector<TransmitFrame> frames{place(0, make_frame(round, 60), 2 * round),
+                                            place(1, make_frame(round, 61), 2 * round + 1)};
+    ASSERT_EQ(transmit_queue().transmit(frames), 2u);
+    nic_->port().stop();
+    ASSERT_TRUE(nic_->port().start());
+    uint32_t done = 0;
+    EXPECT_TRUE(eventually([&] {
+      const uint32_t count = transmit_queue().completed(cookies);
+      for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], 2 * round + done++);
+      return done == 2;
+    }));
+  }
+  while (machine_->receive(milliseconds(20))) {
+  }
+  ASSERT_EQ(transmit_queue().transmit({{place(2, make_frame(9, 100), 9)}}), 1u);
+  EXPECT_EQ(machine_->receive(milliseconds(5000)), make_frame(9, 100));
+}
+
+}  // namespace
+}  // namespace ringcap::nic
