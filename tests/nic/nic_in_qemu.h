@@ -25,7 +25,7 @@ class NicInQemu : public testing::Test {
 
   Result<std::unique_ptr<Port>> open_port(const pci::NicOptions& options,
                                           pci::Interrupt best = pci::Interrupt::kMsix) {
-    machine_ = std::make_shared<Machine>(device_);
+    machine_ = std::make_shared<Machine>(device_, tap_queues_);
     auto function = std::make_unique<QtestFunction>(machine_, best);
     arena_bytes_ = uint64_t{options.queues} * (options.descriptors + kSpareBuffers) *
                    (options.mtu > 1500 ? 16384 : 2048);
@@ -115,7 +115,10 @@ class NicInQemu : public testing::Test {
   // Frames of random flows arrive in the queue that a software Toeplitz says, in order. `ports`: whether the
   // chip hashes a flow's ports.
   void expect_spread(uint32_t count, const std::function<bool(const Flow&)>& ports, const MakeFrame& make) {
-    const auto key = rss_key();
+    expect_spread_by(rss_key(), count, ports, make);
+  }
+  void expect_spread_by(const std::array<uint8_t, 40>& key, uint32_t count,
+                        const std::function<bool(const Flow&)>& ports, const MakeFrame& make) {
     std::mt19937 random(7);
     std::vector<Frames> expected(nic_->queues()), taken(nic_->queues());
     Frames sent;
@@ -124,10 +127,11 @@ class NicInQemu : public testing::Test {
       sent.push_back(make(flow, i));
       expected[software_toeplitz(key, flow.tuple(ports(flow))) % 128 % nic_->queues()].push_back(sent.back());
     }
-    size_t next = 0;
+    size_t next = 0, came = 0;
     EXPECT_TRUE(eventually([&] {
-      for (int i = 0; i < 8 && next < sent.size() && machine_->send(sent[next]); ++i) ++next;
-      size_t came = 0;
+      // Never more on their way than a ring holds.
+      while (next < sent.size() && next - came < 48 && machine_->send(sent[next])) ++next;
+      came = 0;
       for (uint32_t queue = 0; queue < nic_->queues(); ++queue) {
         nic_->take(taken[queue], 32, queue);
         came += taken[queue].size();
@@ -194,6 +198,7 @@ class NicInQemu : public testing::Test {
   std::byte* arena_ = nullptr;
   uint64_t arena_bytes_ = 0;
   std::string device_;
+  uint32_t tap_queues_ = 0;
 };
 
 }  // namespace ringcap::nic

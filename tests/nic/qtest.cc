@@ -2,9 +2,16 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,8 +21,10 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <fstream>
 #include <stdexcept>
+#include <system_error>
 
 namespace ringcap::nic {
 namespace {
@@ -70,6 +79,46 @@ void write_all(const Fd& socket, const std::string& text) {
   }
 }
 
+// QEMU sends to this one, so it must be there first.
+Fd bind_outside(const std::filesystem::path& folder) {
+  Fd wire(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un outside = socket_address(folder / "outside");
+  if (::bind(wire.get(), reinterpret_cast<const sockaddr*>(&outside), sizeof(outside)) != 0)
+    throw std::runtime_error("cannot bind the wire's end");
+  return wire;
+}
+
+void check(bool done, const char* what) {
+  if (!done) throw std::system_error(errno, std::generic_category(), what);
+}
+
+// Makes a tap with `queues` queues in a namespace of the calling thread's. Returns a socket to it.
+Fd open_taps(std::vector<Fd>& taps, uint32_t queues) {
+  check(::unshare(CLONE_NEWNET) == 0, "a network namespace");
+  std::ofstream("/proc/sys/net/ipv6/conf/default/disable_ipv6") << "1";
+  ifreq interface{};
+  std::strncpy(interface.ifr_name, "wire0", IFNAMSIZ - 1);
+  for (uint32_t queue = 0; queue < queues; ++queue) {
+    interface.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE;
+    taps.emplace_back(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    check(::ioctl(taps.back().get(), TUNSETIFF, &interface) == 0, "a tap");
+  }
+  const Fd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  interface.ifr_flags = IFF_UP;
+  check(::ioctl(any.get(), SIOCSIFFLAGS, &interface) == 0, "the tap up");
+  check(::ioctl(any.get(), SIOCGIFINDEX, &interface) == 0, "the tap's index");
+  Fd wire(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+  const sockaddr_ll address{.sll_family = AF_PACKET,
+                            .sll_protocol = htons(ETH_P_ALL),
+                            .sll_ifindex = interface.ifr_ifindex,
+                            .sll_hatype = 0,
+                            .sll_pkttype = 0,
+                            .sll_halen = 0,
+                            .sll_addr = {}};
+  check(::bind(wire.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0, "the wire");
+  return wire;
+}
+
 std::string text_of(const std::filesystem::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -79,11 +128,12 @@ std::string text_of(const std::filesystem::path& path) {
 
 // ---- the machine ---------------------------------------------------------------------------------
 
-Machine::Machine(const std::string& device) {
+Machine::Machine(const std::string& device, uint32_t tap_queues) {
   std::string name = (std::filesystem::temp_directory_path() / "ringcap-nic-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make a directory for QEMU");
   folder_ = name;
   try {
+    netdev_ = open_wire(tap_queues);
     start(device);
     connect_all();
   } catch (...) {
@@ -104,6 +154,28 @@ void Machine::end() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
+// Sockets belong to the namespace that they were made in: a thread of its own makes them.
+std::string Machine::open_wire(uint32_t tap_queues) {
+  if (tap_queues == 0) {
+    wire_ = bind_outside(folder_);
+    return fmt::format(
+        "dgram,id=net0,local.type=unix,local.path={0}/inside,remote.type=unix,remote.path={0}/outside",
+        folder_.string());
+  }
+  std::exception_ptr failed;
+  std::thread([&] {
+    try {
+      wire_ = open_taps(taps_, tap_queues);
+    } catch (...) {
+      failed = std::current_exception();
+    }
+  }).join();
+  if (failed) std::rethrow_exception(failed);
+  std::string fds;
+  for (const Fd& tap : taps_) fds += fmt::format("{}{}", fds.empty() ? "" : ":", tap.get());
+  return fmt::format("tap,id=net0,fds={},vhost=off", fds);
+}
+
 void Machine::start(const std::string& device) {
   std::ofstream(folder_ / "halt.rom") << std::string(64 << 10, '\xf4');  // HLT, wherever it begins
   const Fd memory(::open((folder_ / "memory").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -111,12 +183,6 @@ void Machine::start(const std::string& device) {
     throw std::runtime_error("cannot make the machine's memory");
   memory_ =
       std::move(Mapping::map(memory.get(), kMemoryBytes, Mapping::Access::kReadWrite, "memory").value());
-  // QEMU sends to this one, so it must be there first.
-  wire_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const sockaddr_un outside = socket_address(folder_ / "outside");
-  if (::bind(wire_.get(), reinterpret_cast<const sockaddr*>(&outside), sizeof(outside)) != 0) {
-    throw std::runtime_error("cannot bind the wire's end");
-  }
   const std::string in = folder_.string();
   const std::vector<std::string> words = {
       qemu_path(),
@@ -139,8 +205,7 @@ void Machine::start(const std::string& device) {
       "-qmp",
       "unix:" + in + "/qmp,server=on,wait=off",
       "-netdev",
-      fmt::format(
-          "dgram,id=net0,local.type=unix,local.path={0}/inside,remote.type=unix,remote.path={0}/outside", in),
+      netdev_,
       "-device",
       fmt::format("{},id=nic0,netdev=net0,addr={},mac=52:54:00:12:34:56,romfile=", device, kSlot),
       "-d",
@@ -156,6 +221,7 @@ void Machine::start(const std::string& device) {
   if (pid_ != 0) return;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(1);
+  for (const Fd& tap : taps_) ::fcntl(tap.get(), F_SETFD, 0);
   ::dup2(errors.get(), 1);
   ::dup2(errors.get(), 2);
   ::execv(arguments[0], arguments.data());
@@ -166,7 +232,9 @@ void Machine::connect_all() {
   qtest_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   qmp_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const auto end = steady_clock::now() + kStartDeadline;
-  for (const auto& [socket, name] : {std::pair{&qtest_, "qtest"}, {&qmp_, "qmp"}, {&wire_, "inside"}}) {
+  std::vector<std::pair<Fd*, const char*>> sockets{{&qtest_, "qtest"}, {&qmp_, "qmp"}};
+  if (taps_.empty()) sockets.push_back({&wire_, "inside"});
+  for (const auto& [socket, name] : sockets) {
     while (!connect_to(*socket, folder_ / name)) {
       check_alive();
       if (steady_clock::now() > end)

@@ -32,7 +32,9 @@ class Machine {
   static constexpr uint64_t kMemoryBytes = 64 << 20;
 
   // `device`: QEMU's name of the NIC. Throws std::runtime_error, with QEMU's words, if it does not start.
-  explicit Machine(const std::string& device);
+  // `tap_queues`: frames go through a tap with so many queues, in a network namespace of the machine's own:
+  // what a NIC with several queues needs, where it does not choose among them itself. 0: they are datagrams.
+  explicit Machine(const std::string& device, uint32_t tap_queues = 0);
   ~Machine();
 
   // Any thread.
@@ -60,6 +62,7 @@ class Machine {
 
  private:
   void start(const std::string& device);
+  std::string open_wire(uint32_t tap_queues);
   void connect_all();
   void end();
   void check_alive();
@@ -71,6 +74,8 @@ class Machine {
   std::mutex mutex_;
   std::mutex config_mutex_;
   Fd qtest_, qmp_, wire_;
+  std::vector<Fd> taps_;
+  std::string netdev_;  // QEMU's option
   std::string qtest_input_, qmp_input_;
 };
 

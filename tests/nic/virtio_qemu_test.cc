@@ -1,6 +1,9 @@
 // The virtio driver against QEMU's virtio-net-pci, with split rings and with packed ones.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <random>
+
 #include "tests/nic/nic_in_qemu.h"
 
 namespace ringcap::nic {
@@ -175,6 +178,118 @@ TEST_P(VirtioInQemu, does_not_receive_while_it_is_stopped_and_delivers_what_had_
       },
       milliseconds(200)));
   for (const Frame& frame : frames) EXPECT_EQ(frame, before);
+}
+
+// ---- queues ------------------------------------------------------------------------------------------
+
+// Behind a tap with several queues. With RSS, QEMU chooses the queue; without, the tap does.
+class VirtioQueuesInQemu : public NicInQemu, public testing::WithParamInterface<bool> {
+ protected:
+  VirtioQueuesInQemu() : NicInQemu(device(GetParam()) + ",mq=on,vectors=10") { tap_queues_ = 4; }
+  void with_rss() { device_ += ",rss=on"; }
+  static bool hashes_ports(const Flow& flow) {
+    return flow.protocol == Protocol::kTcp || flow.protocol == Protocol::kUdp;
+  }
+  // What the driver told the device: QEMU has no register for it, so it is looked for in memory, behind the
+  // table of the command.
+  std::array<uint8_t, 40> key() const {
+    std::array<uint8_t, 40> found{};
+    const auto* memory = reinterpret_cast<const uint8_t*>(machine_->memory());
+    for (uint64_t at = 1 << 20; at + 512 < Machine::kMemoryBytes; at += 4096) {
+      if (memory[at] != 4 || memory[at + 1] != 1) continue;
+      const uint8_t* behind = memory + at + 2 + 8 + 256;
+      if (behind[2] == found.size()) std::memcpy(found.data(), behind + 3, found.size());
+    }
+    return found;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Rings, VirtioQueuesInQemu, testing::Bool(),
+                         [](const auto& each) { return each.param ? "packed" : "split"; });
+
+TEST_P(VirtioQueuesInQemu, spread_flows_over_four_as_a_software_toeplitz_says_each_in_order) {
+  with_rss();
+  run({.queues = 4, .descriptors = 64});
+  expect_spread_by(key(), 4000, hashes_ports,
+                   [](const Flow& flow, uint32_t i) { return flow_frame(flow, i, 78 + i % 1400); });
+  EXPECT_NE(nic_->port().remark().find("4 receive queues: of "), std::string::npos) << nic_->port().remark();
+}
+
+TEST_P(VirtioQueuesInQemu, spread_flows_over_three_of_four) {
+  with_rss();
+  run({.queues = 3, .descriptors = 64});
+  expect_spread_by(key(), 1000, hashes_ports,
+                   [](const Flow& flow, uint32_t i) { return flow_frame(flow, i, 100); });
+}
+
+TEST_P(VirtioQueuesInQemu, without_rss_get_all_frames_each_flow_in_one_queue_and_in_order) {
+  run({.queues = 4, .descriptors = 64});
+  EXPECT_NE(nic_->port().remark().find("is the host's choice"), std::string::npos);
+  std::mt19937 random(11);
+  std::vector<Flow> flows(100);
+  for (Flow& flow : flows) flow = random_flow(random);
+  std::vector<Frames> taken(4);
+  uint32_t sent = 0, came = 0;
+  EXPECT_TRUE(
+      eventually([&] {  // never more on their way than a ring holds: a tap drops what it has no room for
+        while (sent < 4000 && sent - came < 32 && machine_->send(flow_frame(flows[sent % 100], sent, 100)))
+          ++sent;
+        for (uint32_t queue = 0; queue < 4; ++queue) came += nic_->take(taken[queue], 32, queue).frames;
+        return came >= 4000;
+      }))
+      << came << " of " << sent;
+  std::vector<int> queue_of(100, -1);
+  std::vector<uint32_t> next(100);
+  std::vector<uint32_t> share(4);
+  for (uint32_t queue = 0; queue < 4; ++queue) {
+    share[queue] = static_cast<uint32_t>(taken[queue].size());
+    for (const Frame& frame : taken[queue]) {
+      uint32_t flow = 0;  // the one whose next frame this is
+      while (flow < 100 && frame != flow_frame(flows[flow], flow + 100 * next[flow], 100)) ++flow;
+      ASSERT_LT(flow, 100u) << "a frame that is out of order, or was not sent";
+      ++next[flow];
+      if (queue_of[flow] < 0) queue_of[flow] = static_cast<int>(queue);
+      EXPECT_EQ(queue_of[flow], static_cast<int>(queue));
+    }
+  }
+  EXPECT_GT(std::ranges::count_if(share, [](uint32_t frames) { return frames > 200; }), 1);
+}
+
+TEST_P(VirtioQueuesInQemu, go_on_after_stop_and_start) {
+  with_rss();
+  run({.queues = 4, .descriptors = 64});
+  const auto make = [](const Flow& flow, uint32_t i) { return flow_frame(flow, i, 100); };
+  expect_spread_by(key(), 400, hashes_ports, make);
+  nic_->port().stop();
+  ASSERT_TRUE(nic_->port().start());
+  expect_spread_by(key(), 400, hashes_ports, make);
+}
+
+TEST_P(VirtioQueuesInQemu, have_an_interrupt_each) {
+  with_rss();
+  run({.queues = 4, .descriptors = 64});
+  const auto rss = key();
+  std::mt19937 random(3);
+  for (uint32_t i = 0; i < 60; ++i) {
+    const Flow flow = random_flow(random);
+    const uint32_t mine = software_toeplitz(rss, flow.tuple(hashes_ports(flow))) % 128 % 4;
+    Frames frames;
+    for (uint32_t queue = 0; queue < 4; ++queue) {
+      nic_->queue(queue).enable_wake();
+      nic_->take(frames, 32, queue);
+    }
+    ASSERT_TRUE(frames.empty());
+    ASSERT_TRUE(machine_->send(flow_frame(flow, i, 100)));
+    ASSERT_TRUE(readable(nic_->queue(mine).wait_fd(), milliseconds(5000))) << "lost wake-up at frame " << i;
+    for (uint32_t queue = 0; queue < 4; ++queue) {
+      EXPECT_EQ(readable(nic_->queue(queue).wait_fd(), milliseconds(0)), queue == mine);
+      nic_->queue(queue).disable_wake();
+    }
+    ASSERT_TRUE(eventually([&] {
+      nic_->take(frames, 32, mine);
+      return frames.size() == 1;
+    }));
+  }
 }
 
 // ---- what it refuses ---------------------------------------------------------------------------------
