@@ -7,6 +7,7 @@
 #include "tools/bind_record.h"
 #include "tools/binding.h"
 #include "tools/cli.h"
+#include "tools/guard.h"
 #include "tools/nic.h"
 
 namespace ringcap::tools {
@@ -53,8 +54,7 @@ void say_bound(const Nic& nic, const BindOptions& options) {
   print("{}{} is bound to vfio-pci; back: ringcap unbind {}\n", nic.address,
         nic.interfaces.empty() ? "" : fmt::format(" ({})", fmt::join(nic.interfaces, ", ")), nic.address);
   if (options.confirm.ns == 0) return;
-  print("it goes back by itself in {:.4g} s, unless: ringcap bind --keep {}\n",
-        static_cast<double>(options.confirm.ns) / 1e9, nic.address);
+  print("{}\n", unless_kept(nic.address, std::chrono::milliseconds(options.confirm.ns / 1'000'000)));
 }
 
 Result<void> bind_one(const BindPlace& place, const std::string& text, const BindOptions& options) {

@@ -4,53 +4,21 @@
 #include <linux/if_addr.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <netlink/netlink.h>
-#include <netlink/route/addr.h>
-#include <netlink/route/link.h>
-#include <netlink/route/route.h>
 
 #include <algorithm>
 #include <chrono>
 #include <iterator>
-#include <memory>
 #include <nlohmann/json.hpp>
 
+#include "tools/netlink.h"
 #include "tools/system_files.h"
 
 namespace ringcap::tools {
 namespace {
 
-template <auto Free>
-struct Freer {
-  template <typename T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-template <typename T, auto Free>
-using Owned = std::unique_ptr<T, Freer<Free>>;
-using Socket = Owned<nl_sock, nl_socket_free>;
-using Cache = Owned<nl_cache, nl_cache_free>;
-using LinkObject = Owned<rtnl_link, rtnl_link_put>;
-using AddressObject = Owned<rtnl_addr, rtnl_addr_put>;
-using RouteObject = Owned<rtnl_route, rtnl_route_put>;
-using Address = Owned<nl_addr, nl_addr_put>;
-
 // How long the kernel may need until a route can be added again: an IPv6 address that a route names as
 // its source is not usable before duplicate address detection has ended.
 constexpr std::chrono::milliseconds kRoutePatience{3'000};
-
-std::unexpected<Error> netlink_error(const std::string& tried, int number) {
-  const Code code = number == -NLE_PERM || number == -NLE_NOACCESS ? Code::kPermission : Code::kSystem;
-  return fail(code, fmt::format("{}: {}", tried, nl_geterror(number)));
-}
-
-Result<Socket> open_netlink() {
-  Socket socket(nl_socket_alloc());
-  const int number = socket ? nl_connect(socket.get(), NETLINK_ROUTE) : -NLE_NOMEM;
-  if (number < 0) return netlink_error("cannot open a netlink socket", number);
-  return socket;
-}
 
 Result<LinkObject> find_link(nl_sock* socket, const std::string& name) {
   rtnl_link* link = nullptr;
@@ -62,30 +30,12 @@ Result<LinkObject> find_link(nl_sock* socket, const std::string& name) {
   return LinkObject(link);
 }
 
-std::string text_of(nl_addr* address) {
-  char text[128];
-  return address == nullptr || nl_addr_get_len(address) == 0 ? "" : nl_addr2str(address, text, sizeof text);
-}
-
 std::string index_to_name(int index) {
   char name[IF_NAMESIZE];
   return ::if_indextoname(static_cast<unsigned>(index), name) ? name : "";
 }
 
-Address parse_address(const std::string& text, int family) {
-  nl_addr* address = nullptr;
-  if (text.empty() || nl_addr_parse(text.c_str(), family, &address) < 0) return nullptr;
-  return Address(address);
-}
-
 // ---- saving ----------------------------------------------------------------------------------------
-
-template <typename Object, typename Each>
-void for_each(nl_cache* cache, Each each) {
-  for (nl_object* at = nl_cache_get_first(cache); at != nullptr; at = nl_cache_get_next(at)) {
-    each(reinterpret_cast<Object*>(at));
-  }
-}
 
 Result<Cache> all_addresses(nl_sock* socket) {
   nl_cache* cache = nullptr;
@@ -213,6 +163,15 @@ int restore_link(nl_sock* socket, rtnl_link* link, const InterfaceState& state) 
   return rtnl_link_change(socket, link, change.get(), 0);
 }
 
+// The kernel lists IPv4's addresses as they came, and puts a new one of IPv6 before the others.
+std::vector<AddressState> in_order_of_making(const std::vector<AddressState>& listed) {
+  const auto is_ipv4 = [](const AddressState& state) { return state.address.find(':') == std::string::npos; };
+  std::vector<AddressState> order(listed.rbegin(), listed.rend());
+  const auto ipv6 = std::ranges::stable_partition(order, is_ipv4);
+  std::reverse(order.begin(), ipv6.begin());
+  return order;
+}
+
 int restore_address(nl_sock* socket, int index, const AddressState& state) {
   const Address local = parse_address(state.address, AF_UNSPEC);
   if (!local) return -NLE_INVAL;
@@ -293,13 +252,17 @@ Result<InterfaceState> save_interface(const std::string& name) {
   state.mtu = rtnl_link_get_mtu(link->get());
   state.queue_length = rtnl_link_get_txqlen(link->get());
   state.up = rtnl_link_get_flags(link->get()) & IFF_UP;
-  const int index = rtnl_link_get_ifindex(link->get());
+  const int index = state.index = rtnl_link_get_ifindex(link->get());
   auto addresses = save_addresses(socket->get(), index);
   if (!addresses) return std::unexpected(addresses.error());
   auto routes = save_routes(socket->get(), index);
   if (!routes) return std::unexpected(routes.error());
+  auto neighbours = save_neighbours(socket->get(), index);
+  if (!neighbours) return std::unexpected(neighbours.error());
   state.addresses = std::move(*addresses);
   state.routes = std::move(*routes);
+  state.neighbours = std::move(*neighbours);
+  state.memberships = save_memberships(index);
   return state;
 }
 
@@ -315,12 +278,18 @@ std::vector<std::string> restore_interface(const std::string& current, const Int
   const int index = rtnl_link_get_ifindex(link->get());
   if (current != state.name) note("name " + state.name, rename_link(socket->get(), link->get(), state.name));
   note("MAC, MTU, state", restore_link(socket->get(), link->get(), state));
-  for (const AddressState& address : state.addresses) {
+  // First, so that nothing is resolved anew; after the link's address, with which the kernel forgets them.
+  for (const NeighbourState& neighbour : state.neighbours) {
+    note("neighbour " + neighbour.address, restore_neighbour(socket->get(), index, neighbour));
+  }
+  for (const AddressState& address : in_order_of_making(state.addresses)) {
     note("address " + address.address, restore_address(socket->get(), index, address));
   }
   for (const RouteState& route : state.routes) {
     note("route to " + route.to, restore_route(socket->get(), index, route, state));
   }
+  for (std::string& problem : restore_memberships(state.name, state.index, state.memberships))
+    problems.push_back(std::move(problem));
   return problems;
 }
 
@@ -349,6 +318,8 @@ Result<bool> has_address(const std::string& name, const std::string& address) {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AddressState, address, peer, broadcast, label, scope, flags, valid_s,
                                    preferred_s)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NextHopState, interface, via, weight, flags)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NeighbourState, address, mac, state, flags)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Memberships, groups, link_groups)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RouteState, family, to, source, table, priority, protocol, scope, type,
                                    tos, metrics, next_hops)
 
@@ -360,7 +331,10 @@ void to_json(nlohmann::json& out, const InterfaceState& state) {
          {"queue_length", state.queue_length},
          {"up", state.up},
          {"addresses", state.addresses},
-         {"routes", state.routes}};
+         {"routes", state.routes},
+         {"index", state.index},
+         {"neighbours", state.neighbours},
+         {"memberships", state.memberships}};
 }
 
 void from_json(const nlohmann::json& in, InterfaceState& state) {
@@ -372,6 +346,10 @@ void from_json(const nlohmann::json& in, InterfaceState& state) {
   in.at("up").get_to(state.up);
   in.at("addresses").get_to(state.addresses);
   in.at("routes").get_to(state.routes);
+  // Records of 0.1.0's first days have none of these.
+  if (in.contains("index")) in.at("index").get_to(state.index);
+  if (in.contains("neighbours")) in.at("neighbours").get_to(state.neighbours);
+  if (in.contains("memberships")) in.at("memberships").get_to(state.memberships);
 }
 
 }  // namespace ringcap::tools

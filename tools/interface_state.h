@@ -1,8 +1,10 @@
 // What the kernel knows about a network interface and forgets when its driver goes: `bind` saves it, `unbind`
-// brings it back. By netlink (libnl), in the caller's network namespace and thread; nothing is kept open.
+// brings it back, and transparent mode gives it to the TAP that stands for the NIC meanwhile. By netlink
+// (libnl), in the caller's network namespace and thread; nothing is kept open. Changing needs CAP_NET_ADMIN.
 //
 // Not saved: what the kernel makes by itself (routes of protocol kernel, of router advertisements, temporary
-// addresses), and what other programs hold (firewall, traffic control, ethtool settings, neighbours).
+// addresses, the groups that every host is in), and what other programs set (firewall, traffic control,
+// ethtool settings, sysctl settings of the interface).
 #pragma once
 
 #include <cstdint>
@@ -12,6 +14,8 @@
 #include <vector>
 
 #include "capture/base/error.h"
+#include "tools/memberships.h"
+#include "tools/neighbours.h"
 
 namespace ringcap::tools {
 
@@ -49,6 +53,7 @@ struct RouteState {
 
 struct InterfaceState {
   std::string name;
+  int index = 0;  // that it had; 0: not known (an old record)
   std::string mac;
   std::string master;  // bridge or bond that it is in
   uint32_t mtu = 0;
@@ -56,12 +61,17 @@ struct InterfaceState {
   bool up = false;
   std::vector<AddressState> addresses;
   std::vector<RouteState> routes;
+  std::vector<NeighbourState> neighbours;
+  Memberships memberships;
 };
 
 Result<InterfaceState> save_interface(const std::string& name);
 
-// Brings interface `current` (its name now) back to `state`: name, MAC, MTU, master, up, addresses, routes.
-// What is there already is no error. Does all that it can and returns what it could not, a line each.
+// Brings interface `current` (its name now) back to `state`: name, MAC, MTU, master, up, neighbours,
+// addresses, routes, memberships. `current` may be another interface than the saved one, such as a TAP that
+// takes its place, as long as nothing else has its name. What is there already is no error. Does all that it
+// can and returns what it could not, a line each. Waits up to 3 s for an IPv6 address that a route names as
+// its source.
 std::vector<std::string> restore_interface(const std::string& current, const InterfaceState& state);
 
 // Whether a default route of any table goes through the interface.

@@ -101,7 +101,7 @@ Result<void> Device::attach(const TapOptions& options) {
   auto fd = open_tun();
   if (!fd) return std::unexpected(fd.error());
   queues_.push_back(std::move(*fd));
-  const int number = attach_to(queues_[0], options.name, static_cast<short>(flags | IFF_TUN_EXCL));
+  const int number = make(options, static_cast<short>(flags | IFF_TUN_EXCL));
   if (number == EPERM) return no_permission(options.name);
   if (number != 0 && number != EBUSY)
     return fail_system(fmt::format("cannot make TAP {}", options.name), number);
@@ -114,6 +114,16 @@ Result<void> Device::attach(const TapOptions& options) {
   // Offered: nothing (a persistent TAP may have it from its last program).
   ::ioctl(queues_[0].get(), TUNSETOFFLOAD, 0UL);
   return {};
+}
+
+// 0, or the error's number. A number that another interface has is given up.
+int Device::make(const TapOptions& options, short flags) {
+  const auto choose = [&](int index) { return ::ioctl(queues_[0].get(), TUNSETIFINDEX, &index) == 0; };
+  const bool chosen = options.index > 0 && choose(options.index);
+  const int number = attach_to(queues_[0], options.name, flags);
+  if (number != EBUSY || !chosen) return number;
+  choose(0);
+  return attach_to(queues_[0], options.name, flags);
 }
 
 Result<void> Device::attach_existing(const TapOptions& options, short flags) {

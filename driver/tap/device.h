@@ -45,6 +45,7 @@ class Device {
   };
 
   Result<void> attach(const TapOptions& options);
+  int make(const TapOptions& options, short flags);
   Result<void> attach_existing(const TapOptions& options, short flags);
   Result<void> add_queue(const std::string& name, short flags);
   Result<void> open_sockets();

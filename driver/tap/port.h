@@ -30,6 +30,8 @@ struct TapOptions {
   uint32_t mtu = 1500;    // 68 to 16,362; set on the interface
   std::string mac = {};   // "02:00:00:00:00:01"; "": the kernel draws one (a persistent TAP keeps its own)
   bool up = false;        // set the interface up; otherwise it stays as it is
+  int index =
+      0;  // the interface's number, if it is free; 0: the kernel's choice (a persistent TAP keeps its own)
 };
 
 // Whether `text` is the link address of one station, which an interface can have.

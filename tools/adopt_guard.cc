@@ -1,0 +1,92 @@
+#include "tools/adopt_guard.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "tools/bind_record.h"
+#include "tools/guard.h"
+#include "tools/nic.h"
+
+namespace ringcap::tools {
+namespace {
+
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr milliseconds kTermPatience{5'000};
+constexpr milliseconds kGroupPatience{10'000};
+constexpr milliseconds kLook{100};
+constexpr milliseconds kForEver{-1};
+constexpr int kEngine = 3;  // the guard's descriptor of the engine's process
+
+// Whether the engine's process has ended; its descriptors are closed then.
+bool has_ended(milliseconds patience) {
+  pollfd engine{.fd = kEngine, .events = POLLIN, .revents = 0};
+  int ready = 0;
+  while ((ready = ::poll(&engine, 1, static_cast<int>(patience.count()))) < 0 && errno == EINTR) {
+  }
+  return ready > 0;
+}
+
+void signal_engine(int number) { ::syscall(SYS_pidfd_send_signal, kEngine, number, nullptr, 0); }
+
+void end_engine() {
+  signal_engine(SIGTERM);
+  if (!has_ended(kTermPatience)) signal_engine(SIGKILL);
+}
+
+// True: the time is over, and nobody confirmed.
+bool came_too_late(const BindPlace& place, const std::string& address, milliseconds patience) {
+  const auto deadline = Clock::now() + patience;
+  while (Clock::now() < deadline) {
+    if (!confirmation_pending(place.run_dir, address) || has_ended(kLook)) return false;
+  }
+  return take_confirmation(place.run_dir, address);
+}
+
+void wait_for_group(const BindPlace& place, const std::string& address) {
+  const auto nic = read_nic(place.roots, address);
+  if (!nic || nic->iommu_group.empty()) return;
+  const std::string group = place.roots.dev + "/vfio/" + nic->iommu_group;
+  (void)wait_until([&] { return holders_of(place.roots, group).empty(); }, kGroupPatience);
+}
+
+void guard(const BindPlace& place, const std::string& address, std::optional<milliseconds> confirm) {
+  const bool undone = confirm && came_too_late(place, address, *confirm);
+  if (undone) end_engine();
+  (void)has_ended(kForEver);
+  wait_for_group(place, address);
+  give_back(place, address, undone ? "was not confirmed" : "was given to an engine that has ended");
+}
+
+Result<void> check(const BindPlace& place, const std::string& address) {
+  const auto record = read_record(place.run_dir, address);
+  if (!record && record.error().code == Code::kNotFound)
+    return fail(
+        Code::kNotFound, fmt::format("nobody knows what {} was to the kernel", address),
+        fmt::format("give it back and bind it anew: ringcap unbind {0} && ringcap bind {0}", address));
+  if (!record) return std::unexpected(record.error());
+  if (confirmation_pending(place.run_dir, address))
+    return fail(Code::kUsage, fmt::format("the binding of {} waits to be confirmed", address),
+                fmt::format("first: ringcap bind --keep {}", address));
+  return {};
+}
+
+}  // namespace
+
+Result<void> start_adopt_guard(const BindPlace& place, const std::string& address,
+                               std::optional<milliseconds> confirm) {
+  if (auto good = check(place, address); !good) return good;
+  const Fd engine(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  if (!engine) return fail_system("cannot start the guard");
+  if (confirm) {
+    if (auto made = make_confirmation(place.run_dir, address); !made) return made;
+  }
+  return run_as_guard(engine.get(), [&] { guard(place, address, confirm); });
+}
+
+}  // namespace ringcap::tools

@@ -1,0 +1,36 @@
+// The guard of `ringcap up --adopt`: a process of its own that gives the NIC back to the kernel, as it was
+// before it was bound, when the engine's process has ended, however it did: told to, killed, or crashed. It
+// knows only that.
+//
+//   waits for                                        then
+//   the end of the engine's process (a pidfd)        gives the NIC back
+//   with `confirm`: that, or the time                not confirmed: SIGTERM to the engine, SIGKILL 5 s later
+//   the VFIO group to be nobody's, 10 s              unbind_nic: driver, name, addresses, routes, ...
+//
+// The TAP goes with the engine's descriptors, so the interface's name is free by then (unless the TAP is
+// persistent: see TapPort::persistent()). What the guard did is in syslog. Under a service manager that kills
+// a service's processes after a while, that while must be longer than giving back takes (a few seconds).
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "capture/base/error.h"
+#include "tools/binding.h"
+
+namespace ringcap::tools {
+
+// Called by the process that is or becomes the engine, with all privileges, while it has one thread; before
+// or after ports and memory are opened. From then on the NIC goes back when this process ends, also if that
+// is because something else could not be opened. There is nothing to keep, and no way to call it off.
+//
+// `confirm`: the NIC goes back after this time, and the engine ends, unless `ringcap bind --keep ADDRESS`
+// comes before; unless_kept() in guard.h is the text that says so.
+//
+// Errors: kNotFound (nobody wrote down what the NIC was: it must be bound by `ringcap bind`), kUsage (its
+// binding still waits to be confirmed), kSystem.
+Result<void> start_adopt_guard(const BindPlace& place, const std::string& address,
+                               std::optional<std::chrono::milliseconds> confirm = std::nullopt);
+
+}  // namespace ringcap::tools
