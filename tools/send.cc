@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -21,8 +22,10 @@ namespace ringcap::tools {
 namespace po = boost::program_options;
 namespace {
 
-constexpr uint32_t kFrames = 64;    // that are given in one go
-constexpr int kPatienceMs = 5'000;  // at the end: for what is on its way
+constexpr uint32_t kFrames = 256;  // that are given in one go
+constexpr uintmax_t kKeptBytes = uintmax_t{256}
+                                 << 20;  // of a file that is read before the first frame leaves
+constexpr int kPatienceMs = 5'000;       // at the end: for what is on its way
 constexpr uint64_t kStuckNs = 10'000'000'000;
 constexpr uint64_t kProgressNs = 1'000'000'000;
 
@@ -69,46 +72,108 @@ Result<std::unique_ptr<Outlet>> open_outlet(const SendWords& words) {
   return open_engine_outlet(words.where, words.port);
 }
 
-// The frames of a file, pass after pass, with their times running on.
+// The frames of a file, pass after pass, with their times running on. A file of moderate size is read before
+// the first frame leaves, so that neither a disk nor the reading disturbs the pace.
 class Frames {
  public:
-  Frames(pcapfile::Reader reader, uint64_t passes) : reader_(std::move(reader)), passes_(passes) {}
-
   struct Frame {
-    std::span<const std::byte> data;
+    std::span<const std::byte> data;  // valid until the next call
     uint64_t time_ns = 0;
     bool whole = true;
   };
+
+  static Result<Frames> open(const SendWords& words, bool flat_out);
+  uint32_t link_type() const { return reader_.link_type(); }
+  bool seekable() const { return reader_.seekable(); }
   // False at the end, or at an error.
-  Result<bool> next(Frame& frame) {
-    pcapfile::Record record;
-    for (;;) {
-      const auto status = reader_.next(record);
-      if (status == pcapfile::Reader::Status::kRecord) break;
-      if (status == pcapfile::Reader::Status::kError) return std::unexpected(reader_.error());
-      if (!another_pass()) return false;
-      if (auto back = reader_.rewind(); !back) return std::unexpected(back.error());
-    }
-    if (in_pass_++ == 0) first_ns_ = record.timestamp_ns;
-    last_ns_ =
-        std::max(last_ns_, base_ns_ + (record.timestamp_ns - std::min(record.timestamp_ns, first_ns_)));
-    frame = {{record.data, record.captured}, last_ns_, record.captured == record.length};
-    return true;
-  }
+  Result<bool> next(Frame& frame);
 
  private:
-  // A pass begins one mean distance after the one before it ended.
-  bool another_pass() {
-    if (in_pass_ == 0 || (passes_ != 0 && ++pass_ == passes_)) return false;
-    base_ns_ = last_ns_ + (in_pass_ > 1 ? (last_ns_ - base_ns_) / (in_pass_ - 1) : 0);
-    in_pass_ = 0;
-    return true;
-  }
+  struct Kept {
+    size_t at;
+    uint32_t captured;
+    bool whole;
+    uint64_t timestamp_ns;
+  };
+
+  Frames(pcapfile::Reader reader, uint64_t passes) : reader_(std::move(reader)), passes_(passes) {}
+  Result<void> keep();
+  Result<bool> read(Frame& frame);
+  bool another_pass();
 
   pcapfile::Reader reader_;
   uint64_t passes_;  // 0: for ever
+  std::vector<std::byte> bytes_;
+  std::vector<Kept> kept_;  // empty: read from the file as they are sent
+  size_t next_kept_ = 0;
   uint64_t pass_ = 0, in_pass_ = 0, first_ns_ = 0, base_ns_ = 0, last_ns_ = 0;
 };
+
+Result<Frames> Frames::open(const SendWords& words, bool flat_out) {
+  std::error_code none;
+  const auto size = std::filesystem::file_size(words.file, none);
+  const bool keeps = !none && size <= kKeptBytes && std::filesystem::is_regular_file(words.file, none);
+  auto reader = pcapfile::Reader::open(words.file, {.read_ahead = flat_out && !keeps});
+  if (!reader) return std::unexpected(reader.error());
+  Frames frames(std::move(*reader), words.loop.value);
+  if (keeps)
+    if (auto kept = frames.keep(); !kept) return std::unexpected(kept.error());
+  return frames;
+}
+
+// A file that is damaged is not kept: what is before the damage is sent, and then said.
+Result<void> Frames::keep() {
+  pcapfile::Record record;
+  auto status = reader_.next(record);
+  for (; status == pcapfile::Reader::Status::kRecord; status = reader_.next(record)) {
+    kept_.push_back({bytes_.size(), record.captured, record.captured == record.length, record.timestamp_ns});
+    bytes_.insert(bytes_.end(), record.data, record.data + record.captured);
+  }
+  if (status != pcapfile::Reader::Status::kError) return {};
+  kept_.clear();
+  return reader_.rewind();
+}
+
+Result<bool> Frames::read(Frame& frame) {
+  if (!kept_.empty()) {
+    if (next_kept_ == kept_.size()) {
+      next_kept_ = 0;
+      return false;
+    }
+    const Kept& kept = kept_[next_kept_++];
+    frame = {std::span(bytes_).subspan(kept.at, kept.captured), kept.timestamp_ns, kept.whole};
+    return true;
+  }
+  pcapfile::Record record;
+  const auto status = reader_.next(record);
+  if (status == pcapfile::Reader::Status::kError) return std::unexpected(reader_.error());
+  if (status != pcapfile::Reader::Status::kRecord) return false;
+  frame = {{record.data, record.captured}, record.timestamp_ns, record.captured == record.length};
+  return true;
+}
+
+Result<bool> Frames::next(Frame& frame) {
+  for (;;) {
+    auto more = read(frame);
+    if (!more) return more;
+    if (*more) break;
+    if (!another_pass()) return false;
+    if (kept_.empty())
+      if (auto back = reader_.rewind(); !back) return std::unexpected(back.error());
+  }
+  if (in_pass_++ == 0) first_ns_ = frame.time_ns;
+  last_ns_ = std::max(last_ns_, base_ns_ + (frame.time_ns - std::min(frame.time_ns, first_ns_)));
+  frame.time_ns = last_ns_;
+  return true;
+}
+
+// A pass begins one mean distance after the one before it ended.
+bool Frames::another_pass() {
+  if (in_pass_ == 0 || (passes_ != 0 && ++pass_ == passes_)) return false;
+  base_ns_ = last_ns_ + (in_pass_ > 1 ? (last_ns_ - base_ns_) / (in_pass_ - 1) : 0);
+  in_pass_ = 0;
+  return true;
+}
 
 class Sending {
  public:
@@ -230,14 +295,14 @@ void show(const Sending& sending, const Outlet& outlet, bool json) {
 }
 
 int send_file(const SendWords& words, const PaceOptions& pace) {
-  auto reader = pcapfile::Reader::open(words.file, {.read_ahead = true});
-  if (!reader) return report(reader.error());
-  if (reader->link_type() != 1)
+  auto frames = Frames::open(words, pace.pace == Pace::kFlatOut);
+  if (!frames) return report(frames.error());
+  if (frames->link_type() != 1)
     return report(
         {Code::kUsage,
-         fmt::format("the frames of {} are not Ethernet (link type {})", words.file, reader->link_type()),
+         fmt::format("the frames of {} are not Ethernet (link type {})", words.file, frames->link_type()),
          ""});
-  if (words.loop.value != 1 && !reader->seekable())
+  if (words.loop.value != 1 && !frames->seekable())
     return report({Code::kUsage, "--loop: a pipe can be read only once", ""});
   auto outlet = open_outlet(words);
   if (!outlet) return report(outlet.error());
@@ -246,7 +311,7 @@ int send_file(const SendWords& words, const PaceOptions& pace) {
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
   ::prctl(PR_SET_TIMERSLACK, 1);
-  Sending sending(**outlet, Frames(std::move(*reader), words.loop.value), pace);
+  Sending sending(**outlet, std::move(*frames), pace);
   const auto ran = sending.run();
   show(sending, **outlet, words.json);
   if (!ran) return finish(report(ran.error()));

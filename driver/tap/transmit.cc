@@ -1,5 +1,6 @@
 #include "driver/tap/transmit.h"
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,9 +15,10 @@ uint32_t TapTransmit::transmit(std::span<const TransmitFrame> frames) {
   return done;
 }
 
-// Whether the frame is done with; if not, later.
+// Whether the frame is done with; if not, later. The system call itself: the C library's write() is a point
+// at which a thread may be cancelled, and that is two atomic operations a frame.
 bool TapTransmit::send(const TransmitFrame& frame) {
-  while (::write(fd_, frame.data, frame.length) < 0) {
+  while (::syscall(SYS_write, fd_, frame.data, frame.length) < 0) {
     if (errno == EAGAIN) return false;
     if (errno == EINTR) continue;
     refused_.store(refused_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
