@@ -216,11 +216,12 @@ std::vector<PlanCluster> Clusters::plan(uint32_t workers,
     p.members.resize(workers);
     for (const auto& seat : cluster->seats) {
       if (seat->number == cluster::kNobody) continue;  // stalled
-      const uint32_t filter = filter_index(seat->filter);
+      const uint32_t incoming = filter_index(seat->filter.incoming);
+      const uint32_t outgoing = filter_index(seat->filter.outgoing);
       for (uint32_t w = 0; w < workers; ++w) {
         auto& members = p.members[w];
         if (members.size() <= seat->number) members.resize(seat->number + size_t{1});
-        members[seat->number] = {seat->rings[w], filter};
+        members[seat->number] = {seat->rings[w], incoming, outgoing};
       }
       if (cluster->slots.served_by(seat->number) != 0) p.turns.push_back(seat->number);
     }

@@ -48,7 +48,7 @@ struct Seat {
   uint64_t cursor = 0;            // of all its rings together, when it last moved
   uint64_t moved_at_ns = 0;       // and when that was
   std::vector<TakerRing*> rings;  // by worker
-  Filter filter;                  // its own
+  TakerFilter filter;             // its own
 };
 
 // What joins: as a hello says it.

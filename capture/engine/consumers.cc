@@ -10,6 +10,17 @@
 #include "capture/filter/machine_code.h"
 
 namespace ringcap::engine {
+namespace {
+
+// Not compiled yet; nullptr for no instructions.
+Result<std::shared_ptr<filter::Program>> program_of(const std::vector<filter::Instruction>& instructions) {
+  if (instructions.empty()) return nullptr;
+  auto program = filter::validate(instructions);
+  if (!program) return std::unexpected(program.error());
+  return std::make_shared<filter::Program>(std::move(*program));
+}
+
+}  // namespace
 
 Consumers::Consumers(State& state, ConsumerLimits limits, std::string engine)
     : state_(state),
@@ -62,24 +73,27 @@ Result<uint32_t> Consumers::free_slot() const {
   return static_cast<uint32_t>(free - used.begin());
 }
 
-Result<void> Consumers::take_filter(const std::vector<filter::Instruction>& instructions, Consumer& c) const {
+// Looked at before anything changes: who asks for nonsense keeps the filter that it has.
+Result<void> Consumers::take_filter(const message::SetFilter& wanted, Consumer& c) const {
+  auto incoming = program_of(wanted.filter);
+  if (!incoming) return std::unexpected(incoming.error());
+  auto outgoing = wanted.outgoing ? program_of(*wanted.outgoing) : incoming;
+  if (!outgoing) return std::unexpected(outgoing.error());
+  c.filter = {};
   c.filter_place = layout::FilterPlace::kNone;
-  c.filter.reset();
-  if (instructions.empty()) return {};
-  auto program = filter::validate(instructions);
-  if (!program) return std::unexpected(program.error());
-  const bool ours = instructions.size() <= limits_.filter_budget;  // else: evaluate it yourself
-  c.filter_place = ours ? layout::FilterPlace::kEngine : layout::FilterPlace::kLibrary;
-  if (ours) filter::compile_or_say(*program, [](const std::string& text) { spdlog::warn("{}", text); });
-  if (ours) c.filter = std::make_shared<filter::Program>(std::move(*program));
+  if (!*incoming && !*outgoing) return {};
+  c.filter_place = layout::FilterPlace::kLibrary;  // evaluate it yourself
+  for (const auto& program : {*incoming, *outgoing})
+    if (program && program->instructions().size() > limits_.filter_budget) return {};
+  for (const auto& program : {*incoming, *outgoing})
+    if (program) filter::compile_or_say(*program, [](const std::string& text) { spdlog::warn("{}", text); });
+  c.filter_place = layout::FilterPlace::kEngine;
+  c.filter = {.incoming = std::move(*incoming), .outgoing = std::move(*outgoing)};
   return {};
 }
 
-Result<void> Consumers::set_filter(Consumer& c, const std::vector<filter::Instruction>& instructions) {
-  // Looked at before anything changes: who asks for nonsense keeps the filter that it has.
-  if (!instructions.empty())
-    if (auto valid = filter::validate(instructions); !valid) return std::unexpected(valid.error());
-  if (auto taken = take_filter(instructions, c); !taken) return taken;
+Result<void> Consumers::set_filter(Consumer& c, const message::SetFilter& wanted) {
+  if (auto taken = take_filter(wanted, c); !taken) return taken;
   if (c.seat != nullptr) c.seat->filter = c.filter;
   auto& entry = state_.consumer(c.slot);
   const layout::SequenceWrite writing(entry.sequence);
@@ -171,7 +185,8 @@ Result<Consumer*> Consumers::admit(const message::Hello& hello, const ucred& pee
   consumer->ring_slots = *slots;
   consumer->name = fmt::format("{}[{}]", hello.program.empty() ? "?" : hello.program.substr(0, 20), peer.pid);
   consumer->cluster = hello.cluster;
-  if (auto taken = take_filter(hello.filter, *consumer); !taken) return std::unexpected(taken.error());
+  if (auto taken = take_filter({.filter = hello.filter}, *consumer); !taken)
+    return std::unexpected(taken.error());
   if (auto made = make_memory(*consumer); !made) return std::unexpected(made.error());
   if (auto seated = take_seat(hello, peer, *consumer); !seated) return std::unexpected(seated.error());
   consumer->socket = std::move(socket);
@@ -237,9 +252,10 @@ void Consumers::fill(Plan& plan) {
     if (consumer->leaving) continue;
     for (uint32_t w = 0; w < limits_.workers; ++w) plan.rings[w].push_back(consumer->taker_rings[w].get());
     if (consumer->seat != nullptr) continue;
-    const uint32_t filter = filter_index(plan, consumer->filter);
+    const uint32_t incoming = filter_index(plan, consumer->filter.incoming);
+    const uint32_t outgoing = filter_index(plan, consumer->filter.outgoing);
     for (uint32_t w = 0; w < limits_.workers; ++w)
-      plan.takers[w].push_back({consumer->taker_rings[w].get(), filter});
+      plan.takers[w].push_back({consumer->taker_rings[w].get(), incoming, outgoing});
   }
   plan.clusters =
       clusters_.plan(limits_.workers, [&plan](const Filter& filter) { return filter_index(plan, filter); });

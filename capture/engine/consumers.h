@@ -40,7 +40,7 @@ struct Consumer {
   bool closed = false;  // the other side is gone
   memory::SharedMemory rings;
   memory::SharedMemory control;
-  Filter filter;         // evaluated by the workers
+  TakerFilter filter;    // evaluated by the workers
   Seat* seat = nullptr;  // in a cluster; the clusters' while it has not left
   layout::FilterPlace filter_place = layout::FilterPlace::kNone;
   std::vector<std::unique_ptr<TakerRing>> taker_rings;  // by worker
@@ -83,7 +83,7 @@ class Consumers {
   // it.)
   void free_gone(uint64_t seen);
   // Another filter for an attached consumer, from the next plan on. Errors: kFilter.
-  Result<void> set_filter(Consumer& consumer, const std::vector<filter::Instruction>& instructions);
+  Result<void> set_filter(Consumer& consumer, const message::SetFilter& wanted);
   // The rings and filters of all that have not left, and the clusters.
   void fill(Plan& plan);
   Clusters& clusters() { return clusters_; }
@@ -94,7 +94,7 @@ class Consumers {
   Result<uint32_t> grant_slots(const message::Hello& hello) const;
   Result<uint32_t> free_slot() const;
   Result<void> make_memory(Consumer& consumer);
-  Result<void> take_filter(const std::vector<filter::Instruction>& instructions, Consumer& consumer) const;
+  Result<void> take_filter(const message::SetFilter& wanted, Consumer& consumer) const;
   Result<void> take_seat(const message::Hello& hello, const ucred& peer, Consumer& consumer);
   void make_rings(Consumer& consumer);
   void write_entry(const Consumer& consumer, const ucred& peer);

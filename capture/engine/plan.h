@@ -18,13 +18,20 @@ namespace ringcap::engine {
 
 using Filter = std::shared_ptr<const filter::Program>;  // empty: every frame
 
+// A taker's filter, by the way that a frame went: mostly one program for both.
+struct TakerFilter {
+  Filter incoming, outgoing;
+};
+
 // Filters that are equal are one: takers name them by their index in the plan.
 inline constexpr uint32_t kNoFilter = ~uint32_t{0};
-inline constexpr uint32_t kMaxFilters = layout::kMaxConsumers + layout::kMaxClusters;
+inline constexpr uint32_t kSameFilter = kNoFilter - 1;
+inline constexpr uint32_t kMaxFilters = 2 * layout::kMaxConsumers + layout::kMaxClusters;
 
 struct PlanTaker {
   TakerRing* ring = nullptr;
-  uint32_t filter = kNoFilter;  // index into Plan::filters
+  uint32_t filter = kNoFilter;      // index into Plan::filters
+  uint32_t outgoing = kSameFilter;  // of frames that the host sent; mostly as `filter`
 };
 
 struct PlanCluster {

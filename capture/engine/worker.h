@@ -106,6 +106,8 @@ class Worker {
   Matches offer_share(const PlanTaker& taker, Matches share, uint32_t count);
   void publish_matches(TakerRing& ring, Matches matches, uint32_t count);
   Matches match(uint32_t filter, Matches among, uint64_t& spent_ns);
+  Matches match(const PlanTaker& taker, Matches among, uint64_t& spent_ns);
+  Matches outgoing(Matches among) const;
   uint64_t filter_clock_ns() const;
   uint32_t room_for(TakerRing& ring, uint32_t offered);
   template <bool kSole>

@@ -13,6 +13,10 @@ constexpr uint64_t kTimedRounds = 16;  // of so many rounds, filters are timed i
 
 void put(std::atomic<uint64_t>& word, uint64_t value) { word.store(value, std::memory_order_relaxed); }
 
+bool wants_everything(const PlanTaker& taker) {
+  return taker.filter == kNoFilter && (taker.outgoing == kSameFilter || taker.outgoing == kNoFilter);
+}
+
 }  // namespace
 
 uint32_t Worker::frames_wanted(const WorkerQueue& q) {
@@ -112,7 +116,7 @@ void Worker::complete_frames(const WorkerQueue& q, uint32_t count, uint64_t now)
 void Worker::offer_all(const WorkerQueue& queue, uint32_t count) {
   if (count == 0) return;
   const Plan& plan = *current_plan_;
-  if (plan.clusters.empty() && takers_.size() == 1 && takers_.front().filter == kNoFilter)
+  if (plan.clusters.empty() && takers_.size() == 1 && wants_everything(takers_.front()))
     return offer_to_sole(*takers_.front().ring, count);
   std::fill_n(memos_.get(), plan.filters.size(), Memo{});
   const Matches all = count == 64 ? ~Matches{0} : (Matches{1} << count) - 1;
@@ -145,7 +149,7 @@ void Worker::offer_to_sole(TakerRing& ring, uint32_t count) {
 Matches Worker::offer_share(const PlanTaker& taker, Matches share, uint32_t count) {
   TakerRing& ring = *taker.ring;
   if (ring.leaving || share == 0) return 0;
-  const Matches matches = match(taker.filter, share, ring.counts.filter_ns);
+  const Matches matches = match(taker, share, ring.counts.filter_ns);
   const auto considered = static_cast<uint64_t>(std::popcount(share));
   ring.counts.considered += considered;
   ring.counts.not_matched += considered - static_cast<uint64_t>(std::popcount(matches));
@@ -199,6 +203,23 @@ Matches Worker::match(uint32_t filter, Matches among, uint64_t& spent_ns) {
     if (start_ns != 0) spent_ns += (filter_clock_ns() - start_ns) * kTimedRounds;
   }
   return memo.matched & among;
+}
+
+// The same for a taker, which may want other frames of those that the host sent.
+Matches Worker::match(const PlanTaker& taker, Matches among, uint64_t& spent_ns) {
+  if (taker.outgoing == kSameFilter || taker.outgoing == taker.filter)
+    return match(taker.filter, among, spent_ns);
+  const Matches sent = outgoing(among);
+  return match(taker.filter, among & ~sent, spent_ns) | match(taker.outgoing, sent, spent_ns);
+}
+
+Matches Worker::outgoing(Matches among) const {
+  Matches sent = 0;
+  for (Matches left = among; left != 0; left &= left - 1) {
+    const auto i = static_cast<uint32_t>(std::countr_zero(left));
+    if ((frames_[i].flags & layout::kOutgoing) != 0) sent |= Matches{1} << i;
+  }
+  return sent;
 }
 
 // How many of `offered` frames the ring takes; looks at its cursor when it is short of room.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 namespace ringcap::message {
 namespace {
@@ -27,7 +28,7 @@ struct WireHello {
 struct WireFilter {
   Header header;
   uint32_t instructions;  // that follow
-  uint32_t reserved;
+  uint32_t outgoing;      // of a second program, that follow these, + 1; 0: there is none
 };
 struct WireFilterSet {
   Header header;
@@ -120,7 +121,7 @@ std::vector<std::byte> with_filter(std::vector<std::byte> packet,
 
 // The `count` instructions that follow the fixed part of `fixed_bytes`.
 Result<std::vector<filter::Instruction>> filter_after(std::span<const std::byte> packet, size_t fixed_bytes,
-                                                      uint32_t count) {
+                                                      uint64_t count) {
   if (count > kMaxFilterInstructions)
     return fail(Code::kFilter, fmt::format("a filter has at most {} instructions, this one {}",
                                            kMaxFilterInstructions, count));
@@ -171,11 +172,14 @@ std::vector<std::byte> encode(const Hello& hello) {
   return with_filter(bytes_of(wire), hello.filter);
 }
 
-std::vector<std::byte> encode_set_filter(std::span<const filter::Instruction> filter) {
+std::vector<std::byte> encode(const SetFilter& s) {
+  std::vector<filter::Instruction> both = s.filter;
+  if (s.outgoing) both.insert(both.end(), s.outgoing->begin(), s.outgoing->end());
   WireFilter wire{};
-  wire.header = header_of(Type::kSetFilter, sizeof wire + filter.size_bytes());
-  wire.instructions = static_cast<uint32_t>(filter.size());
-  return with_filter(bytes_of(wire), filter);
+  wire.header = header_of(Type::kSetFilter, sizeof wire + both.size() * sizeof both[0]);
+  wire.instructions = static_cast<uint32_t>(s.filter.size());
+  wire.outgoing = s.outgoing ? static_cast<uint32_t>(s.outgoing->size()) + 1 : 0;
+  return with_filter(bytes_of(wire), both);
 }
 
 std::vector<std::byte> encode_filter_set(layout::FilterPlace place) {
@@ -255,10 +259,18 @@ Result<Hello> parse_hello(std::span<const std::byte> packet) {
   return hello;
 }
 
-Result<std::vector<filter::Instruction>> parse_set_filter(std::span<const std::byte> packet) {
+Result<SetFilter> parse_set_filter(std::span<const std::byte> packet) {
   auto wire = fixed_part<WireFilter>(packet, Type::kSetFilter);
   if (!wire) return std::unexpected(wire.error());
-  return filter_after(packet, sizeof *wire, wire->instructions);
+  const uint64_t outgoing = wire->outgoing == 0 ? 0 : wire->outgoing - 1;
+  auto both = filter_after(packet, sizeof *wire, wire->instructions + outgoing);
+  if (!both) return std::unexpected(both.error());
+  const auto second = both->begin() + static_cast<ptrdiff_t>(wire->instructions);
+  SetFilter set;
+  if (wire->outgoing != 0) set.outgoing.emplace(second, both->end());
+  both->erase(second, both->end());
+  set.filter = std::move(*both);
+  return set;
 }
 
 Result<layout::FilterPlace> parse_filter_set(std::span<const std::byte> packet) {
@@ -313,8 +325,9 @@ Error parse_error(std::span<const std::byte> packet) {
 
 Result<Received> receive(int socket, bool wait) {
   Received received;
-  received.bytes.resize(kMaxBytes);
-  iovec part{received.bytes.data(), received.bytes.size()};
+  // Not a vector of that size: zeroing 64 KiB takes longer than receiving.
+  const auto room = std::make_unique_for_overwrite<std::byte[]>(kMaxBytes);
+  iovec part{room.get(), kMaxBytes};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxFds * sizeof(int))];
   msghdr message{};
   message.msg_iov = &part;
@@ -330,7 +343,7 @@ Result<Received> receive(int socket, bool wait) {
   collect_fds(message, received.fds);
   if ((message.msg_flags & MSG_TRUNC) != 0)
     return fail(Code::kUsage, fmt::format("control message of more than {} bytes", kMaxBytes));
-  received.bytes.resize(static_cast<size_t>(got));
+  received.bytes.assign(room.get(), room.get() + got);
   return received;
 }
 

@@ -71,6 +71,13 @@ struct Hello {
   std::optional<cluster::Level> level = {};
 };
 
+// An attached consumer's filter from now on. Programs are classic BPF; empty: every frame.
+struct SetFilter {
+  std::vector<filter::Instruction> filter;
+  // For frames that the host sent, where that is another one than for those that it received.
+  std::optional<std::vector<filter::Instruction>> outgoing = {};
+};
+
 struct Attached {
   uint64_t id = 0;
   uint32_t slot = 0;  // of the consumer in the state's table
@@ -103,7 +110,7 @@ struct SendGranted {
 std::vector<std::byte> encode(const Hello& hello);
 std::vector<std::byte> encode(const Attached& attached);
 std::vector<std::byte> encode_observing(uint64_t state_bytes);
-std::vector<std::byte> encode_set_filter(std::span<const filter::Instruction> filter);
+std::vector<std::byte> encode(const SetFilter& set_filter);
 std::vector<std::byte> encode_filter_set(layout::FilterPlace place);
 std::vector<std::byte> encode(const SendOpen& open);
 std::vector<std::byte> encode(const SendGranted& granted);
@@ -115,7 +122,7 @@ Result<Header> parse_header(std::span<const std::byte> packet);
 Result<Hello> parse_hello(std::span<const std::byte> packet);
 Result<Attached> parse_attached(std::span<const std::byte> packet);
 Result<uint64_t> parse_observing(std::span<const std::byte> packet);
-Result<std::vector<filter::Instruction>> parse_set_filter(std::span<const std::byte> packet);
+Result<SetFilter> parse_set_filter(std::span<const std::byte> packet);
 Result<layout::FilterPlace> parse_filter_set(std::span<const std::byte> packet);
 Result<SendOpen> parse_send_open(std::span<const std::byte> packet);
 Result<SendGranted> parse_send_granted(std::span<const std::byte> packet);

@@ -65,6 +65,30 @@ Result<Fd> connect_waiting(const std::string& engine, int32_t wait_ms) {
   }
 }
 
+std::unexpected<Error> too_long() {
+  return fail(Code::kFilter,
+              fmt::format("a filter has at most {} instructions", message::kMaxFilterInstructions));
+}
+
+// Empty: every frame. Where a program cannot be compiled it is interpreted, and the same comes out.
+Result<std::optional<filter::Program>> program_of(const std::vector<filter::Instruction>& instructions) {
+  if (instructions.empty()) return std::nullopt;
+  auto program = filter::validate(instructions);
+  if (!program) return std::unexpected(program.error());
+  [[maybe_unused]] const auto compiled = program->compile();
+  return std::move(*program);
+}
+
+Result<std::optional<LocalFilter>> local_filter(const std::vector<filter::Instruction>& incoming,
+                                                const std::vector<filter::Instruction>& outgoing) {
+  auto in = program_of(incoming);
+  if (!in) return std::unexpected(in.error());
+  auto out = program_of(outgoing);
+  if (!out) return std::unexpected(out.error());
+  if (!*in && !*out) return std::nullopt;
+  return LocalFilter{std::move(*in), std::move(*out)};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Client>> Client::attach(const std::string& consumed, const ClientOptions& options) {
@@ -125,9 +149,7 @@ Result<void> Client::greet(const ClientOptions& options, const std::string& clus
       .filter = options.filter,
       .kind = options.kind,
       .level = options.level};
-  if (hello.filter.size() > message::kMaxFilterInstructions)
-    return fail(Code::kFilter,
-                fmt::format("a filter has at most {} instructions", message::kMaxFilterInstructions));
+  if (hello.filter.size() > message::kMaxFilterInstructions) return too_long();
   if (auto sent = message::send(socket_.get(), message::encode(hello)); !sent) return sent;
   auto received = answer();
   if (!received) return std::unexpected(received.error());
@@ -139,11 +161,9 @@ Result<void> Client::greet(const ClientOptions& options, const std::string& clus
   Gather::Setup gather{
       .state = &header(), .arena = arena(), .filter = std::nullopt, .merge = false, .wait_ns = 0};
   if (attached_.filter == layout::FilterPlace::kLibrary) {
-    auto program = filter::validate(options.filter);
-    if (!program) return std::unexpected(program.error());
-    // Where that fails it is interpreted, and the same comes out.
-    [[maybe_unused]] const auto compiled = program->compile();
-    gather.filter = std::move(*program);
+    auto local = local_filter(options.filter, options.filter);
+    if (!local) return std::unexpected(local.error());
+    gather.filter = std::move(*local);
   }
   batch_frames_ = std::min(options.batch_frames, attached_.ring_slots / kBatchesPerRing);
   batch_ms_ = static_cast<int>(std::min(options.batch_ms, kMaxBatchMs));
@@ -333,7 +353,14 @@ void Client::on_packet(message::Received received) {
 
 // ---- another filter ------------------------------------------------------------------------------
 
+// Wake-ups are read with the answer, and come no second time: what they were for is looked for here.
 Result<message::Received> Client::later_answer() {
+  auto answer = wait_for_answer();
+  if (selectable_) update_selectable();
+  return answer;
+}
+
+Result<message::Received> Client::wait_for_answer() {
   const uint64_t start = monotonic_ms();
   while (!later_answer_) {
     if (closed_) return fail(Code::kGone, fmt::format("engine {} has ended", header().name));
@@ -348,15 +375,14 @@ Result<message::Received> Client::later_answer() {
   return answer;
 }
 
-Result<void> Client::set_filter(const std::vector<filter::Instruction>& instructions) {
-  std::optional<filter::Program> program;
-  if (!instructions.empty()) {
-    auto valid = filter::validate(instructions);
-    if (!valid) return std::unexpected(valid.error());
-    [[maybe_unused]] const auto compiled = valid->compile();  // or it is interpreted
-    program = std::move(*valid);
-  }
-  if (auto sent = message::send(socket_.get(), message::encode_set_filter(instructions)); !sent) return sent;
+Result<void> Client::set_filter(const std::vector<filter::Instruction>& incoming,
+                                const std::optional<std::vector<filter::Instruction>>& outgoing) {
+  auto local = local_filter(incoming, outgoing.value_or(incoming));
+  if (!local) return std::unexpected(local.error());
+  if (incoming.size() + (outgoing ? outgoing->size() : 0) > message::kMaxFilterInstructions)
+    return too_long();
+  const auto asked = message::encode(message::SetFilter{.filter = incoming, .outgoing = outgoing});
+  if (auto sent = message::send(socket_.get(), asked); !sent) return sent;
   auto answer = later_answer();
   if (!answer) return std::unexpected(answer.error());
   auto place = message::parse_filter_set(answer->bytes);
@@ -371,7 +397,7 @@ Result<void> Client::set_filter(const std::vector<filter::Instruction>& instruct
   if (!gather_)
     gather_.emplace(Gather::Setup{
         .state = &header(), .arena = arena(), .filter = std::nullopt, .merge = false, .wait_ns = 0});
-  gather_->set_filter(std::move(program), std::move(until), std::move(out));
+  gather_->set_filter(std::move(*local), std::move(until), std::move(out));
   gathering_ = true;
   return {};
 }

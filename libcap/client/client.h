@@ -73,7 +73,9 @@ class Client {
   // Another filter (empty: every frame) for all that take() gives from now on, what is in the rings already
   // included. Bursts that are out stay valid. Waits until every worker goes by it (milliseconds). On an error
   // the old one stays. Errors: kFilter (not valid), kGone, kSystem (no answer).
-  Result<void> set_filter(const std::vector<filter::Instruction>& filter);
+  // `outgoing`: for the frames that the host sent, where that is another one than for those it received.
+  Result<void> set_filter(const std::vector<filter::Instruction>& filter,
+                          const std::optional<std::vector<filter::Instruction>>& outgoing = std::nullopt);
   // The engine's answer to the wish to send over this connection: granted or refused (Sender::open()).
   Result<message::Received> ask_to_send(uint32_t port, uint32_t frames);
   int socket() const { return socket_.get(); }
@@ -111,6 +113,7 @@ class Client {
   void read_socket();
   void on_packet(message::Received received);
   Result<message::Received> later_answer();
+  Result<message::Received> wait_for_answer();
   std::string why_detached() const;
   bool sources_ended() const;
   Taken nothing_left();

@@ -59,7 +59,7 @@ uint64_t Gather::patience_ns() const {
   return file ? ~uint64_t{0} : setup_.wait_ns;
 }
 
-void Gather::set_filter(std::optional<filter::Program> filter, std::vector<uint64_t> until,
+void Gather::set_filter(std::optional<LocalFilter> filter, std::vector<uint64_t> until,
                         std::vector<uint64_t> out) {
   setup_.filter = std::move(filter);
   filter_until_ = std::move(until);
@@ -78,8 +78,7 @@ bool Gather::idle(const std::vector<Ring>& rings) const {
 bool Gather::wanted(const layout::Descriptor& d, size_t ring, uint64_t position) {
   if (!setup_.filter) return true;
   if (!filter_until_.empty() && position >= filter_until_[ring]) return true;
-  if (filter::run(*setup_.filter, setup_.arena + layout::frame_offset(d), d.length, d.captured) != 0)
-    return true;
+  if (setup_.filter->wants(d, setup_.arena + layout::frame_offset(d))) return true;
   ++not_matched_;
   return false;
 }

@@ -18,12 +18,22 @@
 
 namespace ringcap::client {
 
+// A filter that is evaluated here, by the way that a frame went. Without a program: every frame.
+struct LocalFilter {
+  std::optional<filter::Program> incoming, outgoing;
+
+  bool wants(const layout::Descriptor& d, const std::byte* frame) const {
+    const auto& program = (d.flags & layout::kOutgoing) != 0 ? outgoing : incoming;
+    return !program || filter::run(*program, frame, d.length, d.captured) != 0;
+  }
+};
+
 class Gather {
  public:
   struct Setup {
     const layout::Header* state = nullptr;
     const std::byte* arena = nullptr;
-    std::optional<filter::Program> filter;  // evaluated here
+    std::optional<LocalFilter> filter;
     bool merge = false;
     uint64_t wait_ns = 10'000'000;
   };
@@ -33,8 +43,7 @@ class Gather {
   // (what comes after that was filtered by the engine); empty: everything. Bursts that were taken from the
   // rings directly and not given back stay out: nothing before `out` (by ring) is given back without being
   // asked.
-  void set_filter(std::optional<filter::Program> filter, std::vector<uint64_t> until,
-                  std::vector<uint64_t> out);
+  void set_filter(std::optional<LocalFilter> filter, std::vector<uint64_t> until, std::vector<uint64_t> out);
   // Whether taking from the rings directly would now give the same.
   bool idle(const std::vector<Ring>& rings) const;
 

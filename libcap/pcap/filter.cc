@@ -19,23 +19,37 @@ uint32_t interface_of(const layout::Header& header) {
   return ::if_nametoindex(std::string(address.substr(colon + 1, address.find(',') - colon - 1)).c_str());
 }
 
-// The engine's part of the filter goes there. Where it takes none (a member of a cluster), everything is
-// evaluated here.
+// The engine's part of the filter goes there; what the engine does not take is evaluated here.
 Result<void> install(Handle& h) {
   h.filter_here = !h.filter.engine_suffices(h.caplen_limit);
   h.filter_burst = h.next != h.end;
   const auto wanted = h.filter.for_engine();
-  if (wanted.empty() && !h.engine_filters) return {};
-  auto set = h.client->set_filter(wanted);
+  const bool nothing = wanted.filter.empty() && !wanted.outgoing;
+  if (nothing && !h.engine_filters) return {};
+  auto set = h.client->set_filter(wanted.filter, wanted.outgoing);
   if (set) {
-    h.engine_filters = !wanted.empty();
+    h.engine_filters = !nothing;
     return {};
   }
-  const bool goes_on = set.error().code == Code::kUsage || set.error().code == Code::kPermission ||
+  const bool refused = set.error().code == Code::kUsage || set.error().code == Code::kPermission ||
                        set.error().code == Code::kFilter;
-  if (!goes_on || h.engine_filters) return set;
+  if (!refused) return set;
+  if (h.engine_filters)
+    if (auto none = h.client->set_filter({}); !none) return none;
+  h.engine_filters = false;
   h.filter_here = true;
   return {};
+}
+
+// Goes by another filter, or by the old one where that cannot be.
+int replace(Handle& h, FrameFilter filter) {
+  FrameFilter old = std::exchange(h.filter, std::move(filter));
+  if (const auto installed = install(h); !installed) {
+    h.filter = std::move(old);
+    h.filter_here = !h.filter.engine_suffices(h.caplen_limit);
+    return h.fail(PCAP_ERROR, installed.error().message());
+  }
+  return 0;
 }
 
 }  // namespace
@@ -58,22 +72,16 @@ int pcap_setfilter(Handle& h, bpf_program* program) {
   auto filter = FrameFilter::make(*program, interface_of(h.client->header()));
   if (!filter) return h.fail(PCAP_ERROR, filter.error().message());
   filter->set_direction(h.filter.direction());
-  FrameFilter old = std::exchange(h.filter, std::move(*filter));
-  if (const auto installed = install(h); !installed) {
-    h.filter = std::move(old);
-    h.filter_here = !h.filter.engine_suffices(h.caplen_limit);
-    return h.fail(PCAP_ERROR, installed.error().message());
-  }
-  return 0;
+  return replace(h, std::move(*filter));
 }
 
 int pcap_setdirection(Handle& h, pcap_direction_t direction) {
   if (!h.activated()) return h.not_activated();
   if (direction != PCAP_D_INOUT && direction != PCAP_D_IN && direction != PCAP_D_OUT)
     return h.fail(PCAP_ERROR, "Invalid direction");
-  h.filter.set_direction(direction);
-  h.filter_here = !h.filter.engine_suffices(h.caplen_limit);
-  return 0;
+  FrameFilter filter = h.filter;
+  filter.set_direction(direction);
+  return replace(h, std::move(filter));
 }
 
 }  // namespace own

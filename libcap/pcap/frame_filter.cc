@@ -73,38 +73,45 @@ Result<FrameFilter> FrameFilter::make(const bpf_program& program, uint32_t ifind
   return filter;
 }
 
-// The program of an empty filter text.
-bool FrameFilter::takes_everything() const {
-  if (!set_) return true;
-  if (!incoming_.program) return false;
-  const auto code = incoming_.program->instructions();
-  return code.size() == 1 && code[0].code == (BPF_RET | BPF_K) && code[0].k != 0;
+// For the frames of one direction; empty: all of them.
+std::vector<filter::Instruction> FrameFilter::program(bool outgoing) const {
+  if (excluded(outgoing)) return {{BPF_RET | BPF_K, 0, 0, 0}};
+  const Side& wanted = side(outgoing);
+  if (!set_ || !wanted.program) return {};
+  const auto code = wanted.program->instructions();
+  const bool everything = code.size() == 1 && code[0].code == (BPF_RET | BPF_K) && code[0].k != 0;
+  if (everything) return {};  // what an empty text compiles to
+  return {code.begin(), code.end()};
 }
 
-std::vector<filter::Instruction> FrameFilter::for_engine() const {
-  if (takes_everything() || !incoming_.program || incoming_.program != outgoing_.program) return {};
-  const auto instructions = incoming_.program->instructions();
-  return {instructions.begin(), instructions.end()};
+message::SetFilter FrameFilter::for_engine() const {
+  message::SetFilter both{.filter = program(false)};
+  if (auto outgoing = program(true); outgoing != both.filter) both.outgoing = std::move(outgoing);
+  return both;
 }
 
 // A program's result is also how many bytes are wanted; the engine looks only whether that is 0.
 bool FrameFilter::engine_suffices(uint32_t caplen_limit) const {
-  if (direction_ != PCAP_D_INOUT) return false;
   if (!set_) return true;
-  if (!incoming_.program || incoming_.program != outgoing_.program) return false;
-  return std::ranges::all_of(incoming_.program->instructions(), [&](const filter::Instruction& i) {
+  const auto all_or_nothing = [&](const filter::Instruction& i) {
     if (BPF_CLASS(i.code) != BPF_RET) return true;
     return BPF_RVAL(i.code) == BPF_K && (i.k == 0 || i.k >= caplen_limit);
-  });
+  };
+  for (const bool outgoing : {false, true}) {
+    if (excluded(outgoing)) continue;
+    const auto& wanted = side(outgoing).program;
+    if (!wanted || !std::ranges::all_of(wanted->instructions(), all_or_nothing)) return false;
+  }
+  return true;
 }
 
 uint32_t FrameFilter::run(const layout::Descriptor& d, const std::byte* frame) const {
   const bool outgoing = (d.flags & layout::kOutgoing) != 0;
-  if (direction_ != PCAP_D_INOUT && outgoing != (direction_ == PCAP_D_OUT)) return 0;
+  if (excluded(outgoing)) return 0;
   if (!set_) return ~uint32_t{0};
-  const Side& side = outgoing ? outgoing_ : incoming_;
-  if (side.program) return filter::run(*side.program, frame, d.length, d.captured);
-  return real().bpf_filter(side.loops.data(), reinterpret_cast<const u_char*>(frame), d.length, d.captured);
+  const Side& wanted = side(outgoing);
+  if (wanted.program) return filter::run(*wanted.program, frame, d.length, d.captured);
+  return real().bpf_filter(wanted.loops.data(), reinterpret_cast<const u_char*>(frame), d.length, d.captured);
 }
 
 }  // namespace ringcap::shim

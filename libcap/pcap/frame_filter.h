@@ -14,6 +14,7 @@
 
 #include "capture/filter/program.h"
 #include "capture/layout/layout.h"
+#include "capture/message/message.h"
 
 namespace ringcap::shim {
 
@@ -22,8 +23,9 @@ class FrameFilter {
   // kFilter: the program is not valid.
   static Result<FrameFilter> make(const bpf_program& program, uint32_t ifindex);
 
-  // What of it the engine can evaluate (it does not know directions); empty: nothing.
-  std::vector<filter::Instruction> for_engine() const;
+  // What of it the engine can evaluate: all but programs that jump backwards. Its programs are empty where
+  // every frame is wanted.
+  message::SetFilter for_engine() const;
   // Whether that is all there is to say of a frame handed out up to `caplen_limit` bytes.
   bool engine_suffices(uint32_t caplen_limit) const;
 
@@ -41,7 +43,11 @@ class FrameFilter {
   };
   static Result<Side> specialise(const bpf_program& program, bool outgoing, uint32_t ifindex);
 
-  bool takes_everything() const;
+  const Side& side(bool outgoing) const { return outgoing ? outgoing_ : incoming_; }
+  bool excluded(bool outgoing) const {
+    return direction_ != PCAP_D_INOUT && outgoing != (direction_ == PCAP_D_OUT);
+  }
+  std::vector<filter::Instruction> program(bool outgoing) const;
 
   bool set_ = false;
   pcap_direction_t direction_ = PCAP_D_INOUT;

@@ -8,7 +8,7 @@
 //     its first parameter is `p`, a pcap_t*: a handle of ours goes to own::NAME(Handle&, arguments...),
 //     every other to the real library. `arguments` leaves p out.
 //   NAMED(... the same as FORWARDED ...)
-//     goes to named::NAME(arguments...), which decides by a device's name
+//     goes to named::NAME(arguments...), which decides by a device's name, or by a dumper
 //
 // `lacking(errbuf, name, value)` fills an error buffer and yields the value.
 #pragma once
@@ -41,8 +41,6 @@
   FORWARDED(long, pcap_dump_ftell, -1, (pcap_dumper_t* dumper), dumper) \
   FORWARDED(int64_t, pcap_dump_ftell64, -1, (pcap_dumper_t* dumper), dumper) \
   FORWARDED(int, pcap_dump_flush, PCAP_ERROR, (pcap_dumper_t* dumper), dumper) \
-  FORWARDED(void, pcap_dump_close, void(), (pcap_dumper_t* dumper), dumper) \
-  FORWARDED(void, pcap_dump, void(), (u_char* dumper, const pcap_pkthdr* header, const u_char* packet), dumper, header, packet) \
   FORWARDED(void, pcap_freealldevs, void(), (pcap_if_t* list), list) \
   FORWARDED(const char*, pcap_lib_version, "libpcap (the real one cannot be loaded)", ()) \
   FORWARDED(u_int, bpf_filter, 0, (const bpf_insn* program, const u_char* packet, u_int length, u_int captured), program, packet, length, captured) \
@@ -119,6 +117,8 @@
   HANDLED(pcap_samp*, pcap_setsampling, nullptr, (pcap_t* p))
 
 #define RINGCAP_PCAP_NAMED(NAMED) \
+  NAMED(void, pcap_dump, void(), (u_char* dumper, const pcap_pkthdr* header, const u_char* packet), dumper, header, packet) \
+  NAMED(void, pcap_dump_close, void(), (pcap_dumper_t* dumper), dumper) \
   NAMED(pcap_t*, pcap_create, nullptr, (const char* device, char* errbuf), device, errbuf) \
   NAMED(pcap_t*, pcap_open_live, nullptr, (const char* device, int snaplen, int promiscuous, int timeout_ms, char* errbuf), device, snaplen, promiscuous, timeout_ms, errbuf) \
   NAMED(int, pcap_lookupnet, PCAP_ERROR, (const char* device, bpf_u_int32* net, bpf_u_int32* mask, char* errbuf), device, net, mask, errbuf) \

@@ -75,6 +75,7 @@ struct Handle {
   bool selectable = false;
   bool kept_ready = false;
   bool said_end = false;
+  bool flowing = false;  // frames came, and since then we did not wait in vain for many
   std::atomic<bool> break_loop{false};
   uint64_t second_ns = 0;  // the second that the last frame's timestamp was in
   pcap_pkthdr header{};    // of pcap_next_ex()

@@ -60,12 +60,18 @@ pcap_dumper_t* pcap_dump_open_append(Handle& h, const char* name);
 pcap_samp* pcap_setsampling(Handle& h);
 }  // namespace own
 
+// A handle of ours got this dumper from the real library.
+void note_dumper(pcap_dumper_t* dumper);
+
 namespace named {
 // For any device; what is not ours goes to the real library.
 pcap_t* pcap_create(const char* device, char* errbuf);
 pcap_t* pcap_open_live(const char* device, int snaplen, int promiscuous, int timeout_ms, char* errbuf);
 int pcap_lookupnet(const char* device, bpf_u_int32* net, bpf_u_int32* mask, char* errbuf);
 int pcap_findalldevs(pcap_if_t** list, char* errbuf);
+// For any dumper.
+void pcap_dump(u_char* dumper, const pcap_pkthdr* header, const u_char* packet);
+void pcap_dump_close(pcap_dumper_t* dumper);
 }  // namespace named
 
 }  // namespace ringcap::shim

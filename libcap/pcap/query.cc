@@ -19,7 +19,10 @@ pcap_dumper_t* dump(Handle& h, const char* name, const char* function, Open open
     return nullptr;
   }
   pcap_dumper_t* dumper = open(h.dead.handle);
-  if (dumper == nullptr) h.fail(PCAP_ERROR, real().pcap_geterr(h.dead.handle));
+  if (dumper == nullptr)
+    h.fail(PCAP_ERROR, real().pcap_geterr(h.dead.handle));
+  else
+    note_dumper(dumper);
   return dumper;
 }
 

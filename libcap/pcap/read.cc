@@ -17,6 +17,7 @@ using client::Taken;
 constexpr uint32_t kBurst = 256;  // frames taken at a time
 constexpr int kBufferful = 4096;  // frames of one pcap_dispatch() without a count
 constexpr int kSettleMs = 10;     // the longest that frames wait for others, within the timeout
+constexpr int kAhead = 16;        // frames whose first bytes are asked for before they are handed out
 constexpr uint64_t kSecondNs = 1'000'000'000;
 
 int64_t now_ms() {
@@ -59,22 +60,25 @@ int take(Handle& h, int wait_ms) {
   return give_error(h);
 }
 
-// Several frames for one wake-up: who did not ask for immediate mode lets others come after the first,
-// within the timeout, as libpcap's buffer does.
-void settle(Handle& h, int wait_ms) {
+// Several frames for one wake-up: where frames flow, who did not ask for immediate mode sleeps until many
+// have come, within the timeout, as libpcap's buffer does. What this took of `wait_ms` is taken off.
+int take_many(Handle& h, int& wait_ms) {
+  const int64_t start = now_ms();
   const int ms = wait_ms < 0 ? kSettleMs : std::min(wait_ms, kSettleMs);
   h.client->settle(std::max<uint32_t>(h.client->ring_slots() / 4, 1), ms);
+  const int outcome = take(h, 0);
+  if (wait_ms > 0) wait_ms = static_cast<int>(std::max<int64_t>(0, wait_ms - (now_ms() - start)));
+  return outcome;
 }
 
 // Waits for the first frames of a call.
 int take_waiting(Handle& h, int wait_ms) {
   if (wait_ms == 0 || h.options.immediate || h.selectable) return take(h, wait_ms);
-  const int at_once = take(h, 0);
-  if (at_once != kNothing || h.break_loop.load(std::memory_order_relaxed)) return at_once;
-  const int64_t start = now_ms();
-  const int outcome = take(h, wait_ms);
-  const auto left = static_cast<int>(std::max<int64_t>(0, wait_ms - (now_ms() - start)));
-  if (outcome == kFrames) settle(h, wait_ms < 0 ? -1 : left);
+  int outcome = take(h, 0);
+  if (h.break_loop.load(std::memory_order_relaxed)) return outcome;
+  if (outcome == kNothing && std::exchange(h.flowing, false)) outcome = take_many(h, wait_ms);
+  if (outcome == kNothing && !h.break_loop.load(std::memory_order_relaxed)) outcome = take(h, wait_ms);
+  h.flowing = outcome == kFrames;
   return outcome;
 }
 
@@ -93,6 +97,8 @@ void stamp(Handle& h, uint64_t ns, pcap_pkthdr& header) {
 const u_char* next_frame(Handle& h, pcap_pkthdr& header) {
   while (h.next != h.end) {
     const layout::Descriptor& d = *h.next++;
+    if (h.end - h.next > kAhead) [[likely]]
+      __builtin_prefetch(h.client->frame(h.next[kAhead]));
     const std::byte* frame = h.client->frame(d);
     uint32_t wanted = h.caplen_limit;
     if (h.filter_here || h.filter_burst) {

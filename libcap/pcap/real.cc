@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <atomic>
 #include <mutex>
 
 #include "libcap/pcap/search.h"
@@ -11,8 +10,6 @@
 
 namespace ringcap::shim {
 namespace {
-
-std::atomic<const Real*> loaded{nullptr};
 
 void look_up(void* library, Real& real){
 #define RINGCAP_LOOK_UP(ret, name, lacking, params, ...) \
@@ -42,13 +39,14 @@ Real* load() {
 
 }  // namespace
 
-const Real& real() {
-  if (const Real* known = loaded.load(std::memory_order_acquire)) [[likely]]
-    return *known;
+std::atomic<const Real*> loaded_real{nullptr};
+
+const Real& load_real() {
   static std::mutex loading;
   const std::lock_guard lock(loading);
-  if (loaded.load(std::memory_order_acquire) == nullptr) loaded.store(load(), std::memory_order_release);
-  return *loaded.load(std::memory_order_acquire);
+  if (loaded_real.load(std::memory_order_acquire) == nullptr)
+    loaded_real.store(load(), std::memory_order_release);
+  return *loaded_real.load(std::memory_order_acquire);
 }
 
 void tell_lacking(char* errbuf, const char* name) {

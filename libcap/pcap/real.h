@@ -12,6 +12,7 @@
 #include <pcap/namedb.h>
 // clang-format on
 
+#include <atomic>
 #include <string>
 
 #include "libcap/pcap/functions.h"
@@ -28,7 +29,12 @@ struct Real {
 #undef RINGCAP_POINTER
 };
 
-const Real& real();
+extern std::atomic<const Real*> loaded_real;  // null: not loaded yet
+const Real& load_real();
+inline const Real& real() {
+  const Real* known = loaded_real.load(std::memory_order_acquire);  // pairs with load_real()
+  return known != nullptr ? *known : load_real();
+}
 
 // Writes why `name` cannot be called into `errbuf` (PCAP_ERRBUF_SIZE bytes): "NAME: not in this libpcap".
 void tell_lacking(char* errbuf, const char* name);

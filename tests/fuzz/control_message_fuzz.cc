@@ -16,6 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       std::abort();
     [[maybe_unused]] const auto program = ringcap::filter::validate(hello->filter);
   }
+  [[maybe_unused]] const auto set_filter = message::parse_set_filter(packet);
   [[maybe_unused]] const auto header = message::parse_header(packet);
   [[maybe_unused]] const auto attached = message::parse_attached(packet);
   [[maybe_unused]] const auto observing = message::parse_observing(packet);

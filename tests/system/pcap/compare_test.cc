@@ -46,6 +46,9 @@ TEST(PcapCompare, filters_take_what_libpcaps_take_and_what_was_buffered_is_filte
 }
 TEST(PcapCompare, vlan_filters_take_what_libpcaps_take) { expect_the_same("vlans"); }
 TEST(PcapCompare, the_selectable_descriptor_is_level_triggered) { expect_the_same("selectable"); }
+TEST(PcapCompare, the_selectable_descriptor_stays_readable_when_a_filter_is_set) {
+  expect_the_same("selectable_and_filter");
+}
 TEST(PcapCompare, an_edge_triggered_program_misses_no_frame) { expect_the_same("edge_triggered"); }
 TEST(PcapCompare, a_frame_ends_a_wait_with_any_timeout) { expect_the_same("timeouts"); }
 TEST(PcapCompare, a_program_that_closes_our_descriptors_gets_an_error_and_a_text) {

@@ -483,6 +483,20 @@ void selectable() {
   pcap_close(p);
 }
 
+// dumpcap asks for the descriptor before it sets its filter.
+void selectable_and_filter() {
+  pcap_t* p = open_device({.immediate = true});
+  pcap_setnonblock(p, 1, errbuf);
+  const int fd = pcap_get_selectable_fd(p);
+  send(2);
+  SAY("frames: %d", readable(fd, 5000));
+  set_filter(p, "udp port 7");
+  send(3);
+  SAY(", with a filter: %d", readable(fd, 5000));
+  SAY(", %d frames\n", read_frames(p, 5));
+  pcap_close(p);
+}
+
 void edge_triggered() {
   pcap_t* p = open_device({.immediate = true});
   pcap_setnonblock(p, 1, errbuf);
@@ -788,6 +802,7 @@ const std::map<std::string, void (*)()> kCases = {
     {"vlans", vlans},
     {"tags", tags},
     {"selectable", selectable},
+    {"selectable_and_filter", selectable_and_filter},
     {"edge_triggered", edge_triggered},
     {"timeouts", timeouts},
     {"forks", forks},

@@ -73,6 +73,29 @@ TEST(PcapPrograms, a_filter_of_tcpdump_is_evaluated_in_the_engine) {
   })) << lab.engine->stat().dump();
 }
 
+// The lab's sender is at the other end: of what `here` sees, nothing goes out.
+TEST(PcapPrograms, directions_are_evaluated_in_the_engine) {
+  const std::vector<std::vector<std::string>> choices{{"-Q", "out"}, {"outbound"}, {"ifindex", "4711"}};
+  for (const auto& choice : choices) {
+    const Busy lab;
+    std::vector<std::string> words{"tcpdump", "-nn", "-i", lab.device()};
+    words.insert(words.end(), choice.begin(), choice.end());
+    Process tcpdump = lab.start(words);
+    ASSERT_TRUE(says(tcpdump, "listening on")) << tcpdump.err();
+    EXPECT_TRUE(wait_until([&] {
+      const auto consumers = lab.engine->stat()["consumers"];
+      return consumers.size() == 1 && consumers[0]["filter"] == "engine" && consumers[0]["not_matched"] > 20;
+    })) << choice[0]
+        << lab.engine->stat().dump();
+    const auto before = lab.engine->stat()["consumers"][0];
+    EXPECT_TRUE(wait_until([&] {
+      const auto after = lab.engine->stat()["consumers"][0];
+      return after["not_matched"] > 20 + before["not_matched"].get<uint64_t>() &&
+             after["published"] == before["published"];
+    })) << lab.engine->stat().dump();
+  }
+}
+
 TEST(PcapPrograms, tshark_and_dumpcap_capture_and_write_right_files) {
   NEEDS("tshark");
   const Busy lab;

@@ -53,6 +53,26 @@ TEST(Message, a_filter_length_that_is_a_lie_is_refused) {
   }
 }
 
+TEST(Message, a_filter_of_one_program_or_of_two_comes_out_as_it_went_in) {
+  const std::vector<filter::Instruction> in{{0x28, 0, 0, 12}, {0x6, 0, 0, 1}}, out{{0x6, 0, 0, 0}};
+  for (const SetFilter& set : {SetFilter{}, SetFilter{.filter = in}, SetFilter{.filter = in, .outgoing = out},
+                               SetFilter{.filter = {}, .outgoing = out}, SetFilter{in, std::vector{in[0]}},
+                               SetFilter{.filter = in, .outgoing = std::vector<filter::Instruction>{}}}) {
+    const auto parsed = parse_set_filter(encode(set));
+    ASSERT_TRUE(parsed) << parsed.error().message();
+    EXPECT_EQ(parsed->filter, set.filter);
+    EXPECT_EQ(parsed->outgoing, set.outgoing);
+  }
+}
+
+TEST(Message, a_second_programs_length_that_is_a_lie_is_refused) {
+  auto packet = encode(SetFilter{.filter = {{0x6, 0, 0, 1}}, .outgoing = std::vector{filter::Instruction{}}});
+  for (const uint32_t lie : {0u, 1u, 3u, 4096u, 4097u, ~0u}) {
+    std::memcpy(packet.data() + sizeof(Header) + 4, &lie, sizeof lie);
+    EXPECT_FALSE(parse_set_filter(packet)) << lie;
+  }
+}
+
 TEST(Message, another_major_version_is_refused_naming_the_older_side) {
   auto packet = encode(some_hello());
   Header header;
