@@ -13,7 +13,14 @@
 #include <algorithm>
 #include <memory>
 
+#include "capture/base/run_dir.h"
+#include "tools/adopt.h"
+#include "tools/adopt_guard.h"
+#include "tools/bind_record.h"
+#include "tools/binding.h"
 #include "tools/engine_options.h"
+#include "tools/guard.h"
+#include "tools/nic.h"
 
 namespace ringcap::tools {
 namespace {
@@ -62,6 +69,14 @@ class AddressNews {
   };
   std::unique_ptr<nl_sock, Free> socket_;
 };
+
+// The address of the NIC's interface before `ringcap bind`; "": not known.
+std::string mac_of_bound(const PortAddress& port) {
+  if (port.kind != PortKind::kVfio) return {};
+  const auto dir = writable_run_dir();
+  const auto record = dir ? read_record(*dir, port.address) : std::unexpected(dir.error());
+  return record && !record->interfaces.empty() ? record->interfaces.front().mac : "";
+}
 
 Error not_for(const PortAddress& port, Transparent mode) {
   const std::string text = format_port_address(port);
@@ -114,12 +129,19 @@ std::vector<std::string> host_addresses() {
   return addresses;
 }
 
-Result<Beside> Beside::prepare(const TransparentWords& words, const std::vector<PortAddress>& ports,
-                               const std::string& engine_name, const std::string& mac) {
+Result<Beside> Beside::prepare(const TransparentWords& words, const std::vector<PortAddress>& ports) {
   Beside beside;
   auto mode = parse_transparent(words.mode);
   if (!mode) return std::unexpected(mode.error());
   beside.mode_ = *mode;
+  if (words.confirm_ns != 0 && !words.adopt)
+    return fail(Code::kUsage, "--confirm is of no use without --adopt");
+  const bool through_tap = *mode == Transparent::kBoth || *mode == Transparent::kFilter;
+  if (words.adopt && (!through_tap || ports.front().kind != PortKind::kVfio))
+    return fail(Code::kUsage, "--adopt gives a TAP what the interface of a NIC under VFIO had",
+                "ringcap up vfio:0000:03:00.0 --transparent both --adopt");
+  if (words.adopt && !words.tap.empty())
+    return fail(Code::kUsage, "--tap is of no use with --adopt: the TAP has the interface's name");
   if (!words.pass.empty() && *mode != Transparent::kFilter)
     return fail(Code::kUsage, fmt::format("--pass is of no use with --transparent {}", words.mode),
                 "--transparent filter");
@@ -132,20 +154,58 @@ Result<Beside> Beside::prepare(const TransparentWords& words, const std::vector<
   beside.has_tap_ = true;
   beside.pass_ = words.pass;
   beside.source_sends_ = ports.front().kind == PortKind::kVfio;
-  const std::string name = words.tap.empty() ? engine_name : words.tap;
-  if (name.size() > kLongestInterface)
-    return fail(Code::kUsage, fmt::format("the engine's name is too long for an interface: {}", name),
-                "name the TAP: --tap tap0");
-  beside.tap_ = {
-      .name = name, .queues = ports.front().queues, .mtu = ports.front().mtu, .mac = mac, .up = false};
+  beside.adopts_ = words.adopt;
+  if (words.confirm_ns != 0)
+    beside.confirm_ =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::nanoseconds(words.confirm_ns));
+  beside.tap_ = {.name = words.tap,
+                 .queues = ports.front().queues,
+                 .mtu = ports.front().mtu,
+                 .mac = mac_of_bound(ports.front()),
+                 .up = false};
   return beside;
 }
 
-Result<std::unique_ptr<Port>> Beside::open() {
+Result<void> Beside::take_nic(PortAddress& port) {
+  if (!adopts_) return {};
+  auto dir = writable_run_dir();
+  if (!dir) return std::unexpected(dir.error());
+  const BindPlace place{.roots = {}, .run_dir = *dir};
+  const auto nic = read_nic(place.roots, port.address);
+  if (!nic) return std::unexpected(nic.error());
+  if (nic->driver != "vfio-pci") {
+    if (auto bound = bind_nic(place, *nic); !bound) return bound;
+    spdlog::info("{} is bound to vfio-pci", nic->address);
+  }
+  if (auto guarded = start_adopt_guard(place, port.address, confirm_); !guarded) return guarded;
+  auto state = adopted_interface(place, port.address);
+  if (!state) return std::unexpected(state.error());
+  if (confirm_) spdlog::warn("{}", unless_kept(port.address, *confirm_));
+  port.mtu = std::max(port.mtu, state->mtu);
+  tap_ = adopting_tap(*state, port.queues);
+  adopted_ = std::move(*state);
+  return {};
+}
+
+void Beside::configure() const {
+  if (!adopted_) return;
+  for (const std::string& problem : restore_interface(adopted_->name, *adopted_))
+    spdlog::warn("{}: {}", adopted_->name, problem);
+  spdlog::info("{} has what the NIC's interface had; it goes back when the engine ends", adopted_->name);
+}
+
+Result<std::unique_ptr<Port>> Beside::open(const std::string& engine_name) {
   if (!has_tap_) return nullptr;
+  if (tap_.name.empty()) tap_.name = engine_name;
+  if (tap_.name.size() > kLongestInterface)
+    return fail(Code::kUsage, fmt::format("{} is too long a name for an interface", tap_.name),
+                "name the TAP: --tap tap0");
   auto port = open_tap_port(tap_);
   if (!port) return std::unexpected(port.error());
   port_ = port->get();
+  if (adopts_ && port_->persistent())
+    return fail(Code::kUsage, fmt::format("there is a persistent TAP named {} already", tap_.name),
+                fmt::format("ip link delete {}", tap_.name));
   return std::move(*port);
 }
 
@@ -153,10 +213,10 @@ Result<void> Beside::add_to(engine::EngineOptions& options) {
   if (!has_tap_) return {};
   options.forwards.push_back({.from = kPort, .to = kTap});
   if (source_sends_) options.forwards.push_back({.from = kTap, .to = kPort});
-  options.on_link = [port = port_, engine = engine_, needed = needed_, name = tap_.name](uint32_t changed,
+  options.on_link = [port = port_, engine = engine_, needed = adopts_, name = tap_.name](uint32_t changed,
                                                                                          const Link& link) {
     if (changed == kPort) return port->set_link(link.up && link.present);
-    if (link.present || !*needed) return;
+    if (link.present || !needed) return;
     spdlog::error("{} was deleted, and the host's network is on it: the engine ends, so that it goes back",
                   name);
     (*engine)->request_stop();

@@ -3,8 +3,9 @@
 // thread, but where it says otherwise.
 #pragma once
 
-#include <functional>
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "driver/ports/address.h"
 #include "driver/tap/port.h"
 #include "tools/engine_options.h"
+#include "tools/interface_state.h"
 
 namespace ringcap::tools {
 
@@ -27,7 +29,9 @@ Result<Transparent> parse_transparent(const std::string& word);
 struct TransparentWords {
   std::string mode = "off";
   std::string pass;  // filter; "": what a remote login needs
-  std::string tap;   // name of the TAP; "": the engine's
+  std::string tap;   // name of the TAP; "": the engine's, or that of the interface whose place it takes
+  bool adopt = false;
+  uint64_t confirm_ns = 0;  // 0: nobody has to confirm
 };
 
 // What `filter` passes unless --pass says otherwise: ARP, ICMP, ICMPv6 (neighbour discovery, router
@@ -40,34 +44,39 @@ std::vector<std::string> host_addresses();
 // The TAP beside an engine's only port, and what the engine has to do with it.
 class Beside {
  public:
-  // Nothing to do where the mode is off or kernel-first: options() then adds nothing. kUsage: a port that the
-  // mode makes no sense for. `mac`: of the NIC that the TAP stands for; "": the kernel draws one.
-  static Result<Beside> prepare(const TransparentWords& words, const std::vector<PortAddress>& ports,
-                                const std::string& engine_name, const std::string& mac);
+  // Nothing to do where the mode is off or kernel-first: the functions below then add nothing. kUsage: a port
+  // that the mode makes no sense for. Changes nothing yet.
+  static Result<Beside> prepare(const TransparentWords& words, const std::vector<PortAddress>& ports);
 
+  // With --adopt: binds the NIC if the kernel still has it, and starts the guard that gives it back when this
+  // process ends; the port gets the interface's mtu. While there is one thread.
+  Result<void> take_nic(PortAddress& port);
   // Opens the TAP, with all privileges; null where there is none. The port goes to the engine as its last.
-  Result<std::unique_ptr<Port>> open();
+  // The TAP has the engine's name unless it was given one.
+  Result<std::unique_ptr<Port>> open(const std::string& engine_name);
+  // With --adopt: the TAP gets what the NIC's interface had. Problems are said, a line each.
+  void configure() const;
   // Forwards, watches and what happens when a link changes.
   Result<void> add_to(engine::EngineOptions& options);
   // The engine that the watches speak to; before it runs.
   void belongs_to(engine::Engine* engine) { *engine_ = engine; }
   bool has_tap() const { return has_tap_; }
   const std::string& tap() const { return tap_.name; }
-  // The host's configuration was put onto the TAP: without it the host has no network, and the engine ends.
-  void needed_by_host() { *needed_ = true; }
 
  private:
   Result<void> add_filter(engine::EngineOptions& options);
   Result<void> follow_addresses(engine::EngineOptions& options);
 
   bool has_tap_ = false;
+  bool adopts_ = false;
+  std::optional<std::chrono::milliseconds> confirm_;
+  std::optional<InterfaceState> adopted_;
   Transparent mode_ = Transparent::kOff;
   std::string pass_;
   TapOptions tap_;
   bool source_sends_ = true;
   TapPort* port_ = nullptr;
   std::shared_ptr<engine::Engine*> engine_ = std::make_shared<engine::Engine*>(nullptr);
-  std::shared_ptr<bool> needed_ = std::make_shared<bool>(false);
 };
 
 }  // namespace ringcap::tools

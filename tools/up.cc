@@ -5,9 +5,7 @@
 #include <optional>
 
 #include "capture/base/names.h"
-#include "capture/base/run_dir.h"
 #include "libcap/client/client.h"
-#include "tools/bind_record.h"
 #include "tools/cli.h"
 #include "tools/cluster_options.h"
 #include "tools/engine_options.h"
@@ -31,6 +29,7 @@ struct UpWords {
   std::string send_group;
   Count send_rate{};
   TransparentWords transparent;
+  Duration confirm{};
   EngineWords engine;
 };
 
@@ -46,14 +45,6 @@ Result<std::optional<engine::SendOptions>> send_options(const UpWords& words) {
   return engine::SendOptions{.group = found->gr_gid, .rate = words.send_rate.value};
 }
 
-// The address of the NIC's interface before `ringcap bind`; "": not known.
-std::string mac_of_bound(const PortAddress& port) {
-  if (port.kind != PortKind::kVfio) return {};
-  const auto dir = writable_run_dir();
-  const auto record = dir ? read_record(*dir, port.address) : std::unexpected(dir.error());
-  return record && !record->interfaces.empty() ? record->interfaces.front().mac : "";
-}
-
 Result<std::vector<PortAddress>> parse_ports(const UpWords& words) {
   std::vector<PortAddress> ports;
   std::vector<std::string> texts{words.port};
@@ -66,13 +57,10 @@ Result<std::vector<PortAddress>> parse_ports(const UpWords& words) {
   return ports;
 }
 
-Result<MadeEngine> open_engine(const UpWords& words) {
-  auto ports = parse_ports(words);
-  if (!ports) return std::unexpected(ports.error());
-  auto options = engine_options(words.engine, *ports);
-  if (!options) return std::unexpected(options.error());
-  options->name = words.name.empty() ? name_for(ports->front()) : words.name;
-  if (auto valid = check_name("engine name", options->name); !valid) return std::unexpected(valid.error());
+// What the words say, all of it looked at before anything is opened or a NIC taken; but for the name.
+Result<engine::EngineOptions> options_of(const UpWords& words, const std::vector<PortAddress>& ports) {
+  auto options = engine_options(words.engine, ports);
+  if (!options) return options;
   options->group = words.group;
   options->wait_consumers = static_cast<uint32_t>(words.wait_consumers.value);
   options->until_end = words.until_end;
@@ -92,21 +80,41 @@ Result<MadeEngine> open_engine(const UpWords& words) {
   auto send = send_options(words);
   if (!send) return std::unexpected(send.error());
   options->send = *send;
-  auto beside = Beside::prepare(words.transparent, *ports, options->name, mac_of_bound(ports->front()));
-  if (!beside) return std::unexpected(beside.error());
-  auto tap = beside->open();
-  if (!tap) return std::unexpected(tap.error());
-  if (auto added = beside->add_to(*options); !added) return std::unexpected(added.error());
-  auto made = make_engine(std::move(*options), *ports, std::move(*tap));
-  if (made) beside->belongs_to(made->engine.get());
-  if (!made || !*filter) return made;
-  for (const Port* port : made->ports)
+  if (words.name.empty()) return options;
+  if (auto valid = check_name("engine name", words.name); !valid) return std::unexpected(valid.error());
+  return options;
+}
+
+Result<void> check_filter_fits(const MadeEngine& made) {
+  for (const Port* port : made.ports)
     if (port->link_type() != kEthernet)
       return fail(Code::kUsage,
                   fmt::format("the frames of {} are not Ethernet (link type {}): --filter is not possible",
                               port->address(), port->link_type()),
                   fmt::format("leave it out, or filter while capturing: ringcap capture {} -w FILE FILTER",
                               port->address()));
+  return {};
+}
+
+Result<MadeEngine> open_engine(const UpWords& words) {
+  auto ports = parse_ports(words);
+  if (!ports) return std::unexpected(ports.error());
+  auto beside = Beside::prepare(words.transparent, *ports);
+  if (!beside) return std::unexpected(beside.error());
+  auto options = options_of(words, *ports);
+  if (!options) return std::unexpected(options.error());
+  if (auto taken = beside->take_nic(ports->front()); !taken) return std::unexpected(taken.error());
+  options->name = words.name.empty() ? name_for(ports->front()) : words.name;
+  auto tap = beside->open(options->name);
+  if (!tap) return std::unexpected(tap.error());
+  if (auto added = beside->add_to(*options); !added) return std::unexpected(added.error());
+  const bool filtered = options->filter != nullptr;
+  auto made = make_engine(std::move(*options), *ports, std::move(*tap));
+  if (!made) return made;
+  if (filtered)
+    if (auto fits = check_filter_fits(*made); !fits) return std::unexpected(fits.error());
+  beside->belongs_to(made->engine.get());
+  beside->configure();
   return made;
 }
 
@@ -141,6 +149,12 @@ int run_up(const Words& words) {
                 "with --transparent filter: for the kernel; what a remote login needs if not given");
   cli.options()("tap", po::value(&up.transparent.tap)->value_name("NAME"),
                 "name of the TAP; the engine's if not given");
+  cli.options()(
+      "adopt", po::bool_switch(&up.transparent.adopt),
+      "the TAP takes the place of the NIC's interface: name, addresses, routes; all goes back when the "
+      "engine ends, however it does. Binds the NIC if the kernel has it");
+  cli.options()("confirm", po::value(&up.confirm)->value_name("SECONDS"),
+                "with --adopt: undo everything after SECONDS, unless `ringcap bind --keep` comes before");
   cli.options()("send-group", po::value(&up.send_group)->value_name("GROUP"),
                 "whose members may send, besides root and the engine's user; nobody may if not given");
   cli.options()("send-rate", po::value(&up.send_rate)->value_name("PPS"),
@@ -151,6 +165,7 @@ int run_up(const Words& words) {
   cli.default_config([&] { return up.name.empty() ? std::string() : "/etc/ringcap/" + up.name + ".conf"; });
   if (auto status = cli.parse(words)) return *status;
 
+  up.transparent.confirm_ns = up.confirm.ns;
   hold_signals();
   const auto made = open_engine(up);
   if (!made) return report(made.error());
