@@ -33,6 +33,7 @@ TEST(PcapCompare, a_handle_that_is_not_activated_answers_as_libpcaps_does) {
 }
 TEST(PcapCompare, an_activated_handle_answers_as_libpcaps_does) { expect_the_same("activated"); }
 TEST(PcapCompare, snap_lengths_are_libpcaps_and_0_is_262144) { expect_the_same("snaplens"); }
+TEST(PcapCompare, time_stamp_types_and_precisions_are_libpcaps) { expect_the_same("tstamps"); }
 TEST(PcapCompare, loop_dispatch_and_next_return_what_libpcaps_do) { expect_the_same("loops"); }
 TEST(PcapCompare, a_packet_stays_as_it_is_until_the_next_call) { expect_the_same("lifetimes"); }
 TEST(PcapCompare, breakloop_in_a_callback_ends_the_loop_with_libpcaps_code) {

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -249,6 +251,42 @@ void activated() {
   pcap_close(p);
   SAY("open_live %d", pcap_open_live(device.c_str(), 0, 0, 10, errbuf) == nullptr);
   SAY(" %d\n", errbuf[0] != 0);
+}
+
+// What kinds of time stamps a device has, and whether they say the time in the unit that was asked for.
+void tstamps() {
+  const int types[] = {PCAP_TSTAMP_HOST,    PCAP_TSTAMP_HOST_LOWPREC,     PCAP_TSTAMP_HOST_HIPREC,
+                       PCAP_TSTAMP_ADAPTER, PCAP_TSTAMP_ADAPTER_UNSYNCED, 4711};
+  for (const int type : types) {
+    pcap_t* p = pcap_create(device.c_str(), errbuf);
+    const int set = pcap_set_tstamp_type(p, type);
+    SAY("type %d: %d, activate %d\n", type, set, pcap_activate(p));
+    pcap_close(p);
+  }
+  for (const bool nano : {false, true}) {
+    pcap_t* p = open_device({.nano = nano});
+    send(50);
+    const double per_second = nano ? 1e9 : 1e6;
+    double furthest = 0;
+    long most = 0;
+    for (int got = 0; got < 50;) {
+      pcap_pkthdr* header = nullptr;
+      const u_char* packet = nullptr;
+      if (pcap_next_ex(p, &header, &packet) != 1) continue;
+      ++got;
+      timespec t{};
+      clock_gettime(CLOCK_REALTIME, &t);
+      const double age = static_cast<double>(t.tv_sec - header->ts.tv_sec) +
+                         static_cast<double>(t.tv_nsec) / 1e9 -
+                         static_cast<double>(header->ts.tv_usec) / per_second;
+      furthest = std::max(furthest, std::abs(age));
+      most = std::max(most, static_cast<long>(header->ts.tv_usec));
+    }
+    SAY("nano %d: precision %d, it is the time: %d, within a second: %d, beyond a million: %d\n", nano,
+        pcap_get_tstamp_precision(p), furthest < 5, most < (nano ? 1'000'000'000 : 1'000'000),
+        nano && most >= 1'000'000);
+    pcap_close(p);
+  }
 }
 
 void snaplens() {
@@ -792,6 +830,7 @@ const std::map<std::string, void (*)()> kCases = {
     {"not_activated", not_activated},
     {"activated", activated},
     {"snaplens", snaplens},
+    {"tstamps", tstamps},
     {"loops", loops},
     {"lifetimes", lifetimes},
     {"breaks_in_callbacks", breaks_in_callbacks},
