@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
@@ -166,9 +167,9 @@ int restore_link(nl_sock* socket, rtnl_link* link, const InterfaceState& state) 
 // The kernel lists IPv4's addresses as they came, and puts a new one of IPv6 before the others.
 std::vector<AddressState> in_order_of_making(const std::vector<AddressState>& listed) {
   const auto is_ipv4 = [](const AddressState& state) { return state.address.find(':') == std::string::npos; };
-  std::vector<AddressState> order(listed.rbegin(), listed.rend());
-  const auto ipv6 = std::ranges::stable_partition(order, is_ipv4);
-  std::reverse(order.begin(), ipv6.begin());
+  std::vector<AddressState> order;
+  std::ranges::copy_if(listed, std::back_inserter(order), is_ipv4);
+  std::copy_if(listed.rbegin(), listed.rend(), std::back_inserter(order), std::not_fn(is_ipv4));
   return order;
 }
 

@@ -137,6 +137,8 @@ uint32_t Forwarder::forward(uint32_t number) {
       const layout::Descriptor& d = input.ring.slots[position & input.ring.mask];
       if (d.captured != d.length) break;  // not whole: nobody would want it
       const uint64_t offset = layout::frame_offset(d);
+      // Another core wrote it: its lines are on their way while we look at the rest of the burst.
+      __builtin_prefetch(setup_.arena + offset);
       frames_.push_back(
           {.data = setup_.arena + offset,
            .arena_offset = offset,

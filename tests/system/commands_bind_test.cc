@@ -1,169 +1,16 @@
-// `bind` and `unbind` on a tree that looks like /sys, with real interfaces in a namespace of its own. Who
-// plays the kernel: a thread that reads what is written to bind, unbind and drivers_probe (FIFOs here), moves
-// the driver link, and takes the interface away or makes it anew. The real kernel and a real function:
-// tests/vm.
-#include <fcntl.h>
+// `bind` and `unbind` on a machine whose kernel is played by the test (fake_machine.h).
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <sys/stat.h>
 
-#include <atomic>
 #include <nlohmann/json.hpp>
-#include <thread>
 
-#include "tests/system/harness.h"
+#include "tests/system/fake_machine.h"
 #include "tools/bind_guard.h"
 #include "tools/bind_record.h"
-#include "tools/binding.h"
-#include "tools/interface_state.h"
 
 namespace ringcap::test {
 namespace {
 
-namespace fs = std::filesystem;
-using namespace std::chrono_literals;
-
-constexpr const char* kNic = "0000:03:00.0";
-
-class KernelActor {
- public:
-  KernelActor(const fs::path& sysfs, const Namespace& network) : sysfs_(sysfs), network_(network) {
-    make_tree();
-    thread_ = std::thread([this] { serve(); });
-  }
-  ~KernelActor() {
-    stop_ = true;
-    thread_.join();
-  }
-
-  // The name that the kernel gives a new interface, before anybody renames it.
-  std::string new_name = "eth7";
-  // A driver that takes no device.
-  std::string broken_driver;
-
-  fs::path device() const { return sysfs_ / "bus/pci/devices" / kNic; }
-  std::string driver() const {
-    std::error_code none;
-    return fs::read_symlink(device() / "driver", none).filename();
-  }
-  std::string driver_override() const { return read_file(device() / "driver_override"); }
-  void add_interface(const std::string& name) {
-    network_.add_veth(name, "peer-of-nic");
-    fs::create_directories(sysfs_ / "class/net" / name);
-    fs::create_symlink(device(), sysfs_ / "class/net" / name / "device");
-  }
-  void set_driver(const std::string& name) {
-    fs::create_symlink(sysfs_ / "bus/pci/drivers" / name, device() / "driver");
-  }
-
- private:
-  void make_tree() {
-    fs::create_directories(device());
-    write_file(device() / "vendor", "0x8086\n");
-    write_file(device() / "device", "0x10d3\n");
-    write_file(device() / "class", "0x020000\n");
-    write_file(device() / "driver_override", "(null)\n");
-    fs::create_directories(sysfs_ / "kernel/iommu_groups/9/devices");
-    fs::create_symlink(sysfs_ / "kernel/iommu_groups/9", device() / "iommu_group");
-    fs::create_symlink(device(), sysfs_ / "kernel/iommu_groups/9/devices" / kNic);
-    add_file("drivers_probe");
-    for (const char* driver : {"e1000e", "vfio-pci"}) {
-      fs::create_directories(sysfs_ / "bus/pci/drivers" / driver);
-      for (const char* file : {"bind", "unbind"}) add_file(fs::path("drivers") / driver / file);
-    }
-  }
-  void add_file(const fs::path& path) {
-    const fs::path file = sysfs_ / "bus/pci" / path;
-    if (::mkfifo(file.c_str(), 0600) != 0) throw std::runtime_error("mkfifo");
-    files_.emplace_back(path, Fd(::open(file.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC)));
-  }
-
-  void serve() {
-    while (!stop_) {
-      std::vector<pollfd> waiting;
-      for (const auto& [path, fd] : files_) waiting.push_back({fd.get(), POLLIN, 0});
-      if (::poll(waiting.data(), waiting.size(), 20) <= 0) continue;
-      for (size_t i = 0; i < files_.size(); ++i) {
-        char text[64] = {};
-        if (waiting[i].revents & POLLIN && ::read(files_[i].second.get(), text, sizeof text - 1) > 0)
-          act(files_[i].first);
-      }
-    }
-  }
-  void act(const fs::path& file) {
-    if (file.filename() == "unbind") return release();
-    if (file.filename() == "bind") return take(file.parent_path().filename());
-    std::string wanted = driver_override();
-    while (wanted.ends_with('\n')) wanted.pop_back();
-    take(wanted.empty() ? "e1000e" : wanted);
-  }
-  void release() {
-    fs::remove(device() / "driver");
-    for (const auto& interface : fs::directory_iterator(sysfs_ / "class/net")) {
-      network_.ip({"link", "del", interface.path().filename()});
-      fs::remove_all(interface.path());
-    }
-  }
-  void take(const std::string& driver) {
-    if (driver == broken_driver) return;
-    set_driver(driver);
-    if (driver == "e1000e") add_interface(new_name);
-  }
-
-  const fs::path sysfs_;
-  const Namespace& network_;
-  std::vector<std::pair<fs::path, Fd>> files_;
-  std::atomic<bool> stop_ = false;
-  std::thread thread_;
-};
-
-class BindTest : public testing::Test {
- protected:
-  BindTest() {
-    fs::create_directories(dir_.file("proc"));
-    kernel_.add_interface("eth7");
-    kernel_.set_driver("e1000e");
-    place_.roots = {.sysfs = dir_.file("sys"), .dev = dir_.file("dev"), .proc = dir_.file("proc")};
-    place_.run_dir = dir_.run_dir();
-    place_.patience = 5s;
-  }
-
-  tools::Nic nic() { return tools::read_nic(place_.roots, kNic).value(); }
-  Result<void> bind() {
-    Result<void> done;
-    network_.within([&] { done = tools::bind_nic(place_, nic()); });
-    return done;
-  }
-  Result<std::vector<std::string>> unbind() {
-    Result<std::vector<std::string>> done;
-    network_.within([&] { done = tools::unbind_nic(place_, kNic); });
-    return done;
-  }
-  std::string reason_to_keep() {
-    std::string reason;
-    network_.within([&] { reason = tools::reason_to_keep(place_.roots, nic()).value(); });
-    return reason;
-  }
-  nlohmann::json interface(const std::string& name) {
-    nlohmann::json state;
-    network_.within([&] { state = tools::save_interface(name).value(); });
-    return state;
-  }
-  // Something of everything that must come back.
-  void set_up_interface() {
-    network_.ip({"link", "set", "eth7", "mtu", "1400", "address", "02:00:00:00:07:07", "txqueuelen", "77"});
-    network_.ip({"addr", "add", "10.7.0.1/24", "dev", "eth7"});
-    network_.ip({"addr", "add", "10.7.1.1", "peer", "10.7.1.2/32", "dev", "eth7"});
-    network_.ip({"route", "add", "10.8.0.0/16", "via", "10.7.0.254", "metric", "50", "mtu", "1300"});
-    network_.ip({"route", "add", "10.9.0.0/16", "dev", "eth7", "src", "10.7.0.1", "table", "77"});
-    network_.ip({"route", "add", "default", "via", "192.168.7.1", "dev", "eth7", "onlink"});
-  }
-
-  TestDir dir_;
-  Namespace network_;
-  KernelActor kernel_{dir_.file("sys"), network_};
-  tools::BindPlace place_;
-};
+using BindTest = FakeMachine;
 
 TEST_F(BindTest, a_bound_nic_belongs_to_vfio_and_its_record_says_what_it_was) {
   const auto before = interface("eth7");
@@ -176,7 +23,10 @@ TEST_F(BindTest, a_bound_nic_belongs_to_vfio_and_its_record_says_what_it_was) {
   EXPECT_EQ(record["schema"], "ringcap.bind/1");
   EXPECT_EQ(record["driver"], "e1000e");
   EXPECT_EQ(record["driver_override"], "");
-  EXPECT_EQ(record["interfaces"], nlohmann::json::array({before}));
+  auto recorded = record["interfaces"][0];
+  EXPECT_GT(recorded["index"], 0);
+  recorded.erase("index");
+  EXPECT_EQ(recorded, before);
   EXPECT_EQ(tools::bound_interface(kNic), "eth7");
 }
 
@@ -185,6 +35,8 @@ TEST_F(BindTest, unbind_brings_back_driver_interface_addresses_and_routes) {
   const auto before = interface("eth7");
   ASSERT_EQ(before["addresses"].size(), 2u);
   ASSERT_EQ(before["routes"].size(), 3u);
+  ASSERT_EQ(before["neighbours"].size(), 3u);
+  ASSERT_EQ(before["memberships"]["link_groups"].size(), 1u);
   ASSERT_TRUE(bind());
   const auto problems = unbind();
   ASSERT_TRUE(problems) << problems.error().message();
@@ -204,6 +56,20 @@ TEST_F(BindTest, an_interface_that_comes_back_under_another_name_gets_its_own_ag
   ASSERT_TRUE(problems);
   EXPECT_EQ(*problems, std::vector<std::string>{});
   EXPECT_EQ(interface("eth7"), before);
+}
+
+TEST_F(BindTest, a_record_of_a_version_that_knew_no_neighbours_is_read_all_the_same) {
+  set_up_interface();
+  ASSERT_TRUE(bind());
+  const fs::path file = dir_.run_dir() / "bind" / (std::string(kNic) + ".json");
+  auto record = nlohmann::json::parse(read_file(file));
+  for (const char* key : {"index", "neighbours", "memberships"}) record["interfaces"][0].erase(key);
+  write_file(file, record.dump());
+  const auto problems = unbind();
+  ASSERT_TRUE(problems) << problems.error().message();
+  EXPECT_EQ(*problems, std::vector<std::string>{});
+  EXPECT_EQ(interface("eth7")["addresses"].size(), 2u);
+  EXPECT_EQ(interface("eth7")["neighbours"].size(), 0u);
 }
 
 TEST_F(BindTest, an_interface_that_was_down_comes_back_down) {
