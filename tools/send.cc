@@ -201,8 +201,9 @@ class Sending {
 
 // Waits for room, if there is none; not for ever.
 Result<void> Sending::add(const Frames::Frame& frame, uint64_t due_ns) {
-  const uint64_t began = monotonic_ns();
+  uint64_t began = 0;
   while (!outlet_.add(frame.data)) {
+    if (began == 0) began = monotonic_ns();
     auto pushed = push();
     if (!pushed) return pushed;
     if (stopped) return {};

@@ -30,6 +30,13 @@ Result<std::unique_ptr<PacketTransmit>> PacketTransmit::open(int interface_index
   return std::unique_ptr<PacketTransmit>(new PacketTransmit(std::move(fd)));
 }
 
+PacketTransmit::PacketTransmit(Fd fd) : fd_(std::move(fd)) {
+  for (uint32_t i = 0; i < kSlots; ++i) {
+    messages_[i].msg_hdr.msg_iov = &data_[i];
+    messages_[i].msg_hdr.msg_iovlen = 1;
+  }
+}
+
 uint32_t PacketTransmit::transmit(std::span<const TransmitFrame> frames) {
   const uint64_t room = kSlots - (taken_ - given_);
   frames = frames.first(std::min<uint64_t>(frames.size(), room));
@@ -40,17 +47,12 @@ uint32_t PacketTransmit::transmit(std::span<const TransmitFrame> frames) {
 
 // Sends from the first on; returns how many are done with.
 uint32_t PacketTransmit::send(std::span<const TransmitFrame> frames) {
-  std::array<iovec, kSlots> data;
-  std::array<mmsghdr, kSlots> messages{};
   const auto count = static_cast<uint32_t>(frames.size());
-  for (uint32_t i = 0; i < count; ++i) {
-    data[i] = {.iov_base = const_cast<std::byte*>(frames[i].data), .iov_len = frames[i].length};
-    messages[i].msg_hdr.msg_iov = &data[i];
-    messages[i].msg_hdr.msg_iovlen = 1;
-  }
+  for (uint32_t i = 0; i < count; ++i)
+    data_[i] = {.iov_base = const_cast<std::byte*>(frames[i].data), .iov_len = frames[i].length};
   uint32_t done = 0;
   while (done < count) {
-    const int sent = ::sendmmsg(fd_.get(), &messages[done], count - done, MSG_DONTWAIT);
+    const int sent = ::sendmmsg(fd_.get(), &messages_[done], count - done, MSG_DONTWAIT);
     if (sent > 0) {
       done += static_cast<uint32_t>(sent);
     } else if (errno == EAGAIN || errno == ENOBUFS) {

@@ -6,6 +6,8 @@
 // the interface is down or gone) is dropped and counted by refused(), so that it does not block the rest.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -27,12 +29,14 @@ class PacketTransmit final : public TransmitQueue {
  private:
   static constexpr uint32_t kSlots = 256;  // taken and not asked for by completed()
 
-  explicit PacketTransmit(Fd fd) : fd_(std::move(fd)) {}
+  explicit PacketTransmit(Fd fd);
   uint32_t send(std::span<const TransmitFrame> frames);
 
   Fd fd_;
   std::array<uint32_t, kSlots> cookies_{};
-  uint64_t taken_ = 0;  // positions in cookies_
+  std::array<iovec, kSlots> data_{};        // of messages_
+  std::array<mmsghdr, kSlots> messages_{};  // what does not change from call to call is filled in once
+  uint64_t taken_ = 0;                      // positions in cookies_
   uint64_t given_ = 0;
   std::atomic<uint64_t> refused_{0};
 };

@@ -16,6 +16,7 @@
 
 #include "libcap/client/client.h"
 #include "libcap/client/ringcap.h"
+#include "libcap/client/sender.h"
 #include "libcap/pcap/frame_filter.h"
 #include "libcap/pcap/ringcap_pcap.h"
 #include "libcap/pcap/text.h"
@@ -57,6 +58,7 @@ struct Handle {
 
   // Since pcap_activate().
   std::unique_ptr<client::Client> client;
+  std::unique_ptr<client::Sender> sender;  // goes before the client, over whose connection it sends
   Dead dead;
   int dlt = 0;
   uint32_t caplen_limit = 0;

@@ -28,10 +28,6 @@ pcap_dumper_t* dump(Handle& h, const char* name, const char* function, Open open
 
 u_int low_bits(uint64_t count) { return static_cast<u_int>(count); }
 
-int cannot_send(Handle& h) {
-  return h.fail(PCAP_ERROR, "Sending packets isn't supported on ringcap engines");
-}
-
 int when_active(Handle& h, int value) { return h.activated() ? value : PCAP_ERROR_NOT_ACTIVATED; }
 
 }  // namespace
@@ -47,12 +43,6 @@ int pcap_stats(Handle& h, pcap_stat* stats) {
       c.missed == layout::kNotCounted ? 0 : c.missed - std::min(c.missed, h.missed_before);
   *stats = {.ps_recv = low_bits(c.offered), .ps_drop = low_bits(c.dropped), .ps_ifdrop = low_bits(missed)};
   return 0;
-}
-
-int pcap_inject(Handle& h, const void*, size_t) { return h.activated() ? cannot_send(h) : h.not_activated(); }
-
-int pcap_sendpacket(Handle& h, const u_char*, int) {
-  return h.activated() ? cannot_send(h) : h.not_activated();
 }
 
 char* pcap_geterr(Handle& h) { return h.error; }
