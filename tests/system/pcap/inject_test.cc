@@ -29,18 +29,20 @@ TEST(PcapInject, pcapy_sends_through_an_engine_byte_for_byte_and_in_order) {
   if (run({kPython, "-c", "import pcapy"}).status != 0) GTEST_SKIP() << "python3-pcapy is not installed";
   const Lab lab({"--send-group", "root"});
   const Fd far = lab.network.raw_socket("there");
-  const auto outcome = run({kPython, "-c",
-                            "import pcapy, sys\n"
-                            "r = pcapy.open_live(sys.argv[1], 65535, 1, 100)\n"
-                            "for i in range(100):\n"
-                            "  r.sendpacket(b'\\xff' * 12 + b'\\x88\\xb5' + bytes([i % 256]) * (46 + 10 * i))\n",
-                            lab.device()},
-                           lab.shimmed());
+  const auto outcome =
+      run({kPython, "-c",
+           "import pcapy, sys\n"
+           "r = pcapy.open_live(sys.argv[1], 65535, 1, 100)\n"
+           "for i in range(100):\n"
+           "  r.sendpacket(b'\\xff' * 12 + b'\\x88\\xb5' + bytes([i % 256]) * (46 + 10 * i))\n",
+           lab.device()},
+          lab.shimmed());
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   const auto frames = received(far.get(), 100);
   ASSERT_EQ(frames.size(), 100u);
   for (size_t i = 0; i < frames.size(); ++i)
-    EXPECT_EQ(frames[i], std::string(12, '\xff') + "\x88\xb5" + std::string(46 + 10 * i, static_cast<char>(i)));
+    EXPECT_EQ(frames[i],
+              std::string(12, '\xff') + "\x88\xb5" + std::string(46 + 10 * i, static_cast<char>(i)));
   EXPECT_EQ(lab.engine->imbalance(), "");
 }
 
