@@ -45,6 +45,7 @@ uint32_t Sender::waiting(uint32_t limit, uint64_t now_ns) {
 
 // A bucket of credit that fills at the sender's rate.
 uint64_t Sender::allowed(uint64_t asked, uint64_t now_ns) {
+  const bool waited = next_credit_ns_ != 0;
   next_credit_ns_ = 0;
   if (setup_.rate == 0 || asked == 0) return asked;
   const uint64_t most = std::max(kLeastCredit, setup_.rate / kCreditPerSecond) * kSecond;
@@ -53,7 +54,7 @@ uint64_t Sender::allowed(uint64_t asked, uint64_t now_ns) {
   credit_at_ns_ = now_ns;
   const uint64_t frames = std::min(asked, credit_ / kSecond);
   if (frames < asked) {
-    ++limited_;
+    if (!waited || frames != 0) ++limited_;  // once for each wait, however often we look
     changed_ = true;
     next_credit_ns_ = now_ns + (kSecond - credit_ % kSecond) / setup_.rate + 1;
   }
