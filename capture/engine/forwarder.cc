@@ -19,11 +19,10 @@ namespace {
 
 constexpr uint32_t kFrames = 64;               // of one input in one go
 constexpr uint64_t kSpinNs = 100'000;          // adaptive: how long a quiet forwarder polls before it sleeps
-constexpr uint64_t kSleepNs = 1'000'000'000;   // at the longest
 constexpr uint64_t kFirstNapNs = 20'000;       // while the port is full, or frames are on their way
 constexpr uint64_t kLongestNapNs = 5'000'000;  // as a port without a link may be for ever
 constexpr uint64_t kLastNs = 100'000'000;      // at the end: without progress
-constexpr uint64_t kLastAtMostNs = 5'000'000'000;
+constexpr uint64_t kLastAtMostNs = 1'000'000'000;
 
 // A cookie says whose frame it is: a ring's slot, or a buffer of the forwarder's own.
 constexpr unsigned kCookieShift = 24;
@@ -32,6 +31,10 @@ constexpr uint32_t kOwnBuffer = Forwarder::kMaxRings;
 static_assert(layout::kMaxRingSlots <= kCookieMask + 1);
 
 void put(std::atomic<uint64_t>& word, uint64_t value) { word.store(value, std::memory_order_relaxed); }
+
+bool is_whole(const layout::Descriptor& d) {
+  return d.captured == d.length && (d.flags & (layout::kBadCrc | layout::kBadLength)) == 0;
+}
 
 void drain_socket(int socket) {
   std::array<std::byte, 64> message;
@@ -100,6 +103,13 @@ void Forwarder::run() {
       sleep();
     }
   }
+  finish();
+  for (const auto& served : senders_) served->sender->write();
+}
+
+// What is there now is sent; what workers still publish meanwhile would never end.
+void Forwarder::finish() {
+  for (Input& input : inputs_) input.end = input.ring.line->head.load(std::memory_order_acquire);
   const uint64_t began = monotonic_ns();
   uint64_t progress = began;
   while (!nothing_left()) {
@@ -128,14 +138,14 @@ uint32_t Forwarder::forward(uint32_t number) {
   Input& input = inputs_[number];
   const uint64_t head =
       input.ring.line->head.load(std::memory_order_acquire);  // pairs with Worker::publish()
-  const uint64_t end = std::min(head, input.next + kFrames);
+  const uint64_t end = std::min({head, input.end, input.next + kFrames});
   const uint64_t began = input.next;
   while (input.next != end) {
     frames_.clear();
     uint64_t position = input.next;
     for (; position != end; ++position) {
       const layout::Descriptor& d = input.ring.slots[position & input.ring.mask];
-      if (d.captured != d.length) break;  // not whole: nobody would want it
+      if (!is_whole(d)) break;  // nobody would want it
       const uint64_t offset = layout::frame_offset(d);
       // Another core wrote it: its lines are on their way while we look at the rest of the burst.
       __builtin_prefetch(setup_.arena + offset);
@@ -279,6 +289,7 @@ uint32_t Forwarder::serve(const std::shared_ptr<Served>& served, uint64_t now_ns
   // What the port had no room for last time comes first: a sender's frames keep their order.
   if (!served->held.empty()) moved += give_held(*served);
   if (!served->held.empty()) return moved;
+  if (free_.empty()) full_ = true;  // all are with the port
   const uint32_t count = sender.waiting(std::min(kFrames, free_.size()), now_ns);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t buffer = free_.pop();
@@ -310,9 +321,7 @@ uint32_t Forwarder::give_held(Served& served) {
 
 bool Forwarder::nothing_left() const {
   if (in_flight_ != 0 || has_news_.load(std::memory_order_acquire)) return false;
-  const auto empty = [](const Input& input) {
-    return input.ring.line->head.load(std::memory_order_acquire) == input.next;
-  };
+  const auto empty = [](const Input& input) { return input.next == input.end; };
   const auto silent = [](const std::shared_ptr<Served>& served) {
     return served->held.empty() && !served->sender->asks();
   };
@@ -329,7 +338,7 @@ bool Forwarder::may_sleep() {
 
 // How long to sleep if nobody wakes us.
 uint64_t Forwarder::patience_ns() {
-  uint64_t limit_ns = kSleepNs;
+  uint64_t limit_ns = setup_.longest_sleep_ns;
   if (full_ || in_flight_ != 0) limit_ns = nap_ns_ = std::clamp(2 * nap_ns_, kFirstNapNs, kLongestNapNs);
   const uint64_t now = monotonic_ns();
   for (const auto& served : senders_) {
@@ -347,7 +356,7 @@ bool Forwarder::work_waits() const {
     return input.ring.line->head.load(std::memory_order_acquire) != input.next;
   };
   const auto asks = [](const std::shared_ptr<Served>& served) {
-    return served->sender->next_credit_ns() == 0 && served->sender->asks();
+    return served->sender->closes() || (served->sender->next_credit_ns() == 0 && served->sender->asks());
   };
   return std::ranges::any_of(inputs_, waits) || std::ranges::any_of(senders_, asks);
 }

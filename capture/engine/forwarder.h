@@ -47,6 +47,7 @@ struct ForwarderSetup {
   Poll poll = Poll::kAdaptive;
   int cpu = -1;
   Fd wake_socket;  // readable when a worker wakes it
+  uint64_t longest_sleep_ns = 1'000'000'000;
   std::string thread_name;
 };
 
@@ -75,7 +76,8 @@ class Forwarder {
     uint64_t done = layout::kFirstPosition;  // everything before it is sent or refused: the cursor
     std::unique_ptr<uint8_t[]> finished;     // by slot, between done and next
     uint64_t sent = 0, refused = 0, bytes = 0;
-    uint64_t to_refuse = 0;  // the port refused so many of those that it has not given back yet
+    uint64_t to_refuse = 0;       // the port refused so many of those that it has not given back yet
+    uint64_t end = ~uint64_t{0};  // nothing from here on is sent: set when it is to end
     bool changed = false;
   };
   struct Served {
@@ -89,6 +91,7 @@ class Forwarder {
     uint32_t length = 0;
   };
 
+  void finish();
   uint32_t forward(uint32_t number);
   uint32_t give(std::span<const TransmitFrame> frames, uint64_t& refused);
   uint32_t complete();

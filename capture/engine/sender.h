@@ -58,6 +58,8 @@ class Sender {
   void set_asleep(bool asleep) { setup_.entry->sleeps.store(asleep ? 1 : 0, std::memory_order_relaxed); }
   // Whether it asks for something now; pairs with the fence between set_asleep() and this.
   bool asks() const;
+  // Whether it was closed, and finished() has not been asked since.
+  bool closes() const { return closing_since_ns_ == 0 && closing_.load(std::memory_order_acquire); }
   // When its credit allows the next frame; 0: now.
   uint64_t next_credit_ns() const { return next_credit_ns_; }
   int bell() const { return bell_.get(); }

@@ -21,7 +21,7 @@ SANITIZER_OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 # What two threads share, and so what the thread sanitizer is for.
-THREADED = r"(Thread|Ring|Plan|Ledger|Sleep|Wake|Worker|Sequence|Engine)"
+THREADED = r"(Thread|Ring|Forwarder|Sender|Plan|Ledger|Sleep|Wake|Worker|Sequence|Engine)"
 
 
 class Run:

@@ -5,7 +5,11 @@
 // The steps are those of Worker::publish, leave_recent and maybe_wake, and of Client::sleep and
 // Rings::prepare_sleep; leaving out either fence makes the property fail, which two tests show. A wake-up is
 // a system call, whose locked instructions empty the store buffer: without that, a consumer that looks for a
-// batch first could be forgotten, which the last test shows.
+// batch first could be forgotten, which a test shows.
+//
+// A sender and a forwarder do the same with a bell: Sender::publish in libcap and Forwarder::sleep. There the
+// sender is the model's worker, the forwarder its consumer, the sender's count of requests is the head, and
+// wake_at only says whether the forwarder sleeps.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -32,6 +36,10 @@ enum class Step {
   kTake,      // consumer: takes what there is; where that is something, it sleeps no more in this test
   kTakeSome,  // consumer: takes what there is, and goes on
   kDrain,     // consumer: empties its socket: an earlier wake-up wakes it no more
+  // With a bell.
+  kRing,         // sender: rings the bell if the forwarder says that it sleeps
+  kStoreSleeps,  // forwarder: says that it sleeps
+  kStoreAwake,   // forwarder: says that it does not
 };
 
 constexpr int kBatch = 2;
@@ -114,6 +122,15 @@ bool step(State& s, bool worker) {
       break;
     case Step::kLookAgain:
       if (s.load(t, kHead) > s.seen) s.gave_up_sleep = true;
+      break;
+    case Step::kRing:
+      if (s.load(t, kWakeAt) == 0) break;
+      if (!t.buffer.empty()) return false;
+      s.woken = true;
+      break;
+    case Step::kStoreSleeps:
+    case Step::kStoreAwake:
+      t.buffer.emplace_back(kWakeAt, t.steps[t.at] == Step::kStoreSleeps ? 1 : 0);
       break;
     case Step::kSleep:
       if (!s.gave_up_sleep) s.asleep = true;
@@ -221,6 +238,43 @@ TEST(Interleaving, if_a_wake_up_overtook_what_was_published_a_sleeper_could_be_f
                                  Step::kLook};
   EXPECT_GT(explore(worker, kGoToSleepForASecondBatchFirst, true).forgotten(), 0);
   EXPECT_EQ(explore(worker, kGoToSleepForASecondBatchFirst, false).forgotten(), 0);
+}
+
+// ---- a sender's bell -----------------------------------------------------------------------------
+
+const std::vector<Step> kForwarderSleeps{Step::kStoreSleeps, Step::kConsumerFence, Step::kLookAgain,
+                                         Step::kSleep};
+// Woken by anything, it serves what there is, and sleeps again.
+const std::vector<Step> kForwarderSleepsAgain{Step::kStoreSleeps,   Step::kConsumerFence, Step::kDrain,
+                                              Step::kStoreAwake,    Step::kTakeSome,      Step::kStoreSleeps,
+                                              Step::kConsumerFence, Step::kLookAgain,     Step::kSleep};
+
+std::vector<Step> asks(size_t times, bool fence) {
+  std::vector<Step> steps;
+  for (size_t i = 0; i < times; ++i) {
+    steps.push_back(Step::kPublish);
+    if (fence) steps.push_back(Step::kWorkerFence);
+    steps.push_back(Step::kRing);
+  }
+  return steps;
+}
+
+TEST(Interleaving, no_order_of_steps_forgets_a_forwarder_whose_sender_asks_for_something) {
+  for (const auto& forwarder : {kForwarderSleeps, kForwarderSleepsAgain}) {
+    for (size_t times = 1; times <= 3; ++times) {
+      const auto all = explore(asks(times, true), forwarder);
+      EXPECT_GE(all.ends(), 3);
+      EXPECT_EQ(all.forgotten(), 0) << times;
+    }
+  }
+}
+
+TEST(Interleaving, without_the_senders_fence_a_forwarder_can_be_forgotten) {
+  EXPECT_GT(explore(asks(1, false), kForwarderSleeps).forgotten(), 0);
+}
+
+TEST(Interleaving, without_the_forwarders_fence_it_can_be_forgotten) {
+  EXPECT_GT(explore(asks(1, true), {Step::kStoreSleeps, Step::kLookAgain, Step::kSleep}).forgotten(), 0);
 }
 
 }  // namespace
