@@ -180,8 +180,7 @@ void Control::add_connection(Fd socket, bool inside) {
 
 // Connections are numbered as they come, so the first silent one is the oldest.
 void Control::forget_oldest_silent() {
-  const auto oldest = std::ranges::find_if(
-      connections_, [](const auto& c) { return c.second.consumer == 0 && c.second.sender.empty(); });
+  const auto oldest = std::ranges::find_if(connections_, [](const auto& c) { return c.second.silent(); });
   if (oldest != connections_.end()) close_connection(oldest->first);
 }
 
@@ -189,7 +188,7 @@ void Control::close_connection(uint64_t number) {
   const auto found = connections_.find(number);
   if (found == connections_.end()) return;
   const Connection& connection = found->second;
-  if (connection.consumer == 0 && connection.sender.empty()) --silent_;
+  if (connection.silent()) --silent_;
   for (const uint64_t id : connection.senders) setup_.forwarders->close_sender(id);
   connections_.erase(found);
 }
@@ -232,7 +231,6 @@ void Control::on_hello(Connection& connection, std::span<const std::byte> packet
   if (hello->role == message::Role::kSender) {
     connection.sender =
         fmt::format("{}[{}]", hello->program.empty() ? "?" : hello->program.substr(0, 20), peer.pid);
-    --silent_;
     return answer_observer(connection);
   }
   if (hello->role == message::Role::kOperator) return on_operator(connection, *hello, peer);
@@ -343,10 +341,17 @@ void Control::on_send_open(Connection& connection, const std::string& name,
         connection.socket.get(), message::encode_error(message::Type::kSendRefused, grant.error()));
     return;
   }
+  if (connection.silent()) --silent_;
   connection.senders.push_back(grant->granted.id);
   const int fds[] = {grant->memory.get(), grant->bell};
   [[maybe_unused]] const auto sent =
       message::send(connection.socket.get(), message::encode(grant->granted), fds);
+}
+
+// Of a client that goes on as a consumer; one that only sends closes its connection.
+void Control::on_send_close(Connection& connection, std::span<const std::byte> packet) {
+  const auto id = message::parse_send_close(packet);
+  if (id && std::erase(connection.senders, *id) != 0) setup_.forwarders->close_sender(*id);
 }
 
 void Control::on_consumer_socket(Connection& connection) {
@@ -360,6 +365,8 @@ void Control::on_consumer_socket(Connection& connection) {
       return on_set_filter(*consumer, received->bytes);
     if (header && header->type == message::Type::kSendOpen && consumer != nullptr && !consumer->leaving)
       return on_send_open(connection, consumer->name, received->bytes);
+    if (header && header->type == message::Type::kSendClose)
+      return on_send_close(connection, received->bytes);
     if (header && header->type != message::Type::kDetach) return;  // nothing else is asked of us: ignored
     if (!header && consumer != nullptr) detach(*consumer, layout::Detached::kMessage, &header.error());
   }
@@ -495,8 +502,7 @@ void Control::tick() {
   const uint64_t now = monotonic_ns();
   std::vector<uint64_t> late;
   for (const auto& [number, connection] : connections_)
-    if (connection.consumer == 0 && connection.sender.empty() && connection.deadline_ns < now)
-      late.push_back(number);
+    if (connection.silent() && connection.deadline_ns < now) late.push_back(number);
   for (const uint64_t number : late) close_connection(number);
 }
 

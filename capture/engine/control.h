@@ -77,6 +77,8 @@ class Control {
     uint64_t filter_with_plan = 0;  // an operator's: the plan that brings its filter; it waits for that
     std::string sender;             // the name of a client that may ask to send, without being a consumer
     std::vector<uint64_t> senders;  // what it was granted
+    // Neither a consumer nor granted anything: it has a deadline, and there are few of them.
+    bool silent() const { return consumer == 0 && senders.empty(); }
   };
 
   explicit Control(ControlSetup setup);
@@ -95,6 +97,7 @@ class Control {
   void answer_observer(Connection& connection);
   void on_sender_socket(Connection& connection);
   void on_send_open(Connection& connection, const std::string& name, std::span<const std::byte> packet);
+  void on_send_close(Connection& connection, std::span<const std::byte> packet);
   void on_consumer_socket(Connection& connection);
   void detach(Consumer& consumer, layout::Detached why, const Error* reason);
   void close_connection(uint64_t number);

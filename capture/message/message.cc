@@ -66,6 +66,10 @@ struct WireSendGranted {
   uint32_t slots;
   uint32_t slot_bytes;
 };
+struct WireSendClose {
+  Header header;
+  uint64_t id;
+};
 struct WireError {
   Header header;
   uint32_t code;
@@ -207,6 +211,10 @@ std::vector<std::byte> encode(const SendGranted& g) {
                                   g.port, g.slots, g.slot_bytes});
 }
 
+std::vector<std::byte> encode_send_close(uint64_t sender) {
+  return bytes_of(WireSendClose{header_of(Type::kSendClose, sizeof(WireSendClose)), sender});
+}
+
 std::vector<std::byte> encode_error(Type type, const Error& error) {
   WireError wire{};
   wire.header = header_of(type, sizeof wire);
@@ -313,6 +321,12 @@ Result<SendGranted> parse_send_granted(std::span<const std::byte> packet) {
                      .port = wire->port,
                      .slots = wire->slots,
                      .slot_bytes = wire->slot_bytes};
+}
+
+Result<uint64_t> parse_send_close(std::span<const std::byte> packet) {
+  auto wire = fixed_part<WireSendClose>(packet, Type::kSendClose);
+  if (!wire) return std::unexpected(wire.error());
+  return wire->id;
 }
 
 Error parse_error(std::span<const std::byte> packet) {

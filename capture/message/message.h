@@ -39,6 +39,7 @@ enum class Type : uint32_t {
   kSendOpen = 12,       // client, attached or a sender: wants to send on a port
   kSendGranted = 13,    // engine: with the descriptors of the sender's memory and of the forwarder's bell
   kSendRefused = 14,    // engine: the reason; everything is as before
+  kSendClose = 15,      // client, attached: is done with one of its senders
 };
 
 struct Header {
@@ -114,6 +115,7 @@ std::vector<std::byte> encode(const SetFilter& set_filter);
 std::vector<std::byte> encode_filter_set(layout::FilterPlace place);
 std::vector<std::byte> encode(const SendOpen& open);
 std::vector<std::byte> encode(const SendGranted& granted);
+std::vector<std::byte> encode_send_close(uint64_t sender);
 std::vector<std::byte> encode_error(Type type, const Error& error);  // kRefused, kDetached, ...Refused
 Header plain(Type type);                                             // kWake, kDetach, kStopping
 
@@ -126,6 +128,7 @@ Result<SetFilter> parse_set_filter(std::span<const std::byte> packet);
 Result<layout::FilterPlace> parse_filter_set(std::span<const std::byte> packet);
 Result<SendOpen> parse_send_open(std::span<const std::byte> packet);
 Result<SendGranted> parse_send_granted(std::span<const std::byte> packet);
+Result<uint64_t> parse_send_close(std::span<const std::byte> packet);
 Error parse_error(std::span<const std::byte> packet);
 
 // One packet from a socket, with the descriptors that came with it.

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 
+#include "capture/base/monotonic.h"
 #include "libcap/client/c_error.h"
 #include "libcap/client/c_handle.h"
 #include "libcap/client/ringcap.h"
@@ -35,6 +36,13 @@ int failed(ringcap_sender_t* sender, const ringcap::Error& error) {
   return -static_cast<int>(error.code);
 }
 
+// Of timeout_ms (-1: for ever), since start_ns.
+int left(uint64_t start_ns, int timeout_ms) {
+  if (timeout_ms <= 0) return timeout_ms;
+  const uint64_t passed = (ringcap::monotonic_ns() - start_ns) / 1'000'000;
+  return passed >= static_cast<uint64_t>(timeout_ms) ? 0 : timeout_ms - static_cast<int>(passed);
+}
+
 }  // namespace
 
 extern "C" {
@@ -54,12 +62,13 @@ RINGCAP_EXPORT int ringcap_send(ringcap_sender_t* sender, const ringcap_frame* f
                                 int timeout_ms) {
   constexpr uint32_t kAtOnce = 64;
   std::array<std::span<const std::byte>, kAtOnce> spans;
+  const uint64_t start = ringcap::monotonic_ns();
   uint32_t queued = 0;
   while (queued < count) {
     const uint32_t some = std::min(count - queued, kAtOnce);
     for (uint32_t i = 0; i < some; ++i)
       spans[i] = {static_cast<const std::byte*>(frames[queued + i].data), frames[queued + i].length};
-    const auto sent = sender->sender->send(std::span(spans).first(some), timeout_ms);
+    const auto sent = sender->sender->send(std::span(spans).first(some), left(start, timeout_ms));
     if (!sent) return failed(sender, sent.error());
     queued += *sent;
     if (*sent != some) break;

@@ -65,6 +65,12 @@ Result<std::unique_ptr<Sender>> Sender::open(Client& consumer, const SenderOptio
   return sender;
 }
 
+// A connection of our own tells the engine by closing; a consumer's goes on.
+Sender::~Sender() {
+  if (socket_ || granted_.id == 0) return;
+  [[maybe_unused]] const auto sent = message::send(watched_, message::encode_send_close(granted_.id));
+}
+
 // By number, or by address.
 Result<uint32_t> Sender::find_port(const layout::Header& header, const std::string& port) {
   if (port.empty()) return message::kAnyPort;

@@ -29,6 +29,10 @@ struct SenderOptions {
 
 class Sender {
  public:
+  ~Sender();
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
+
   // A connection of its own. Errors: kNotFound, kPermission (--send-group), kUsage (no such port), kSystem.
   static Result<std::unique_ptr<Sender>> open(const std::string& engine, const SenderOptions& options);
   // Over the connection of a consumer, which stays the longer of the two: for programs that gave up their
