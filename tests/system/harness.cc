@@ -106,8 +106,9 @@ auto with_program(std::vector<std::string> arguments, ProcessOptions options, co
   return start(arguments, options);
 }
 
-std::vector<std::string> up_arguments(std::vector<std::string> port_and_options, const std::string& name) {
-  std::vector<std::string> arguments{"up"};
+std::vector<std::string> up_arguments(const std::string& command, std::vector<std::string> port_and_options,
+                                      const std::string& name) {
+  std::vector<std::string> arguments{command};
   arguments.insert(arguments.end(), port_and_options.begin(), port_and_options.end());
   arguments.insert(arguments.end(), {"--name", name});
   for (const std::string& given : port_and_options)
@@ -138,9 +139,10 @@ bool takes_connections(const std::string& name) {
   return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
 }
 
-Engine::Engine(std::vector<std::string> port_and_options, const ProcessOptions& options)
+Engine::Engine(std::vector<std::string> port_and_options, const ProcessOptions& options,
+               const std::string& command)
     : name_(unique_name()),
-      process_(start_ringcap(up_arguments(std::move(port_and_options), name_), options)) {
+      process_(start_ringcap(up_arguments(command, std::move(port_and_options), name_), options)) {
   // Its socket is there before it has opened everything: it is up when it answers.
   const bool up = wait_until(
       [this] { return (takes_connections(name_) && client::observe(name_)) || !process_.is_running(); });

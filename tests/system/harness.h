@@ -134,7 +134,9 @@ std::string unique_name(std::string_view start = "engine");
 // when the constructor returns. The destructor kills it.
 class Engine {
  public:
-  explicit Engine(std::vector<std::string> port_and_options, const ProcessOptions& options = {});
+  // With another `command`: `ringcap bridge PORT PORT ...`.
+  explicit Engine(std::vector<std::string> port_and_options, const ProcessOptions& options = {},
+                  const std::string& command = "up");
 
   const std::string& name() const { return name_; }
   Process& process() { return process_; }
