@@ -1,12 +1,18 @@
 #include "tools/adopt_guard.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
+#include <syslog.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
+#include <vector>
 
+#include "capture/base/fd.h"
 #include "tools/bind_record.h"
 #include "tools/guard.h"
 #include "tools/nic.h"
@@ -48,18 +54,26 @@ bool came_too_late(const BindPlace& place, const std::string& address, milliseco
   return take_confirmation(place.run_dir, address);
 }
 
-void wait_for_group(const BindPlace& place, const std::string& address) {
+// Who still has the NIC's VFIO group after a while: not our engine, which has ended.
+std::vector<std::string> others_of_group(const BindPlace& place, const std::string& address) {
+  std::vector<std::string> holders;
   const auto nic = read_nic(place.roots, address);
-  if (!nic || nic->iommu_group.empty()) return;
+  if (!nic || nic->iommu_group.empty()) return holders;
   const std::string group = place.roots.dev + "/vfio/" + nic->iommu_group;
-  (void)wait_until([&] { return holders_of(place.roots, group).empty(); }, kGroupPatience);
+  (void)wait_until([&] { return (holders = holders_of(place.roots, group)).empty(); }, kGroupPatience);
+  return holders;
 }
 
 void guard(const BindPlace& place, const std::string& address, std::optional<milliseconds> confirm) {
   const bool undone = confirm && came_too_late(place, address, *confirm);
   if (undone) end_engine();
   (void)has_ended(kForEver);
-  wait_for_group(place, address);
+  if (const auto others = others_of_group(place, address); !others.empty()) {
+    (void)take_confirmation(place.run_dir, address);
+    ::syslog(LOG_ERR, "ringcap: %s is not given back: %s uses it; when that has ended: ringcap unbind %s",
+             address.c_str(), others.front().c_str(), address.c_str());
+    return;
+  }
   give_back(place, address, undone ? "was not confirmed" : "was given to an engine that has ended");
 }
 
@@ -76,17 +90,31 @@ Result<void> check(const BindPlace& place, const std::string& address) {
   return {};
 }
 
+// One guard a NIC: the guard has the record locked while it lives. (The record goes when the NIC goes back.)
+Result<Fd> lock_record(const BindPlace& place, const std::string& address) {
+  const std::string path = record_path(place.run_dir, address);
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return fail_system("cannot open " + path);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  return fail(Code::kUsage,
+              fmt::format("{} is an engine's that has adopted it, or is just being given back", address),
+              "`ringcap devices` shows whose it is; try again when it is the kernel's");
+}
+
 }  // namespace
 
 Result<void> start_adopt_guard(const BindPlace& place, const std::string& address,
                                std::optional<milliseconds> confirm) {
   if (auto good = check(place, address); !good) return good;
+  const auto lock = lock_record(place, address);
+  if (!lock) return std::unexpected(lock.error());
   const Fd engine(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   if (!engine) return fail_system("cannot start the guard");
   if (confirm) {
     if (auto made = make_confirmation(place.run_dir, address); !made) return made;
   }
-  return run_as_guard(engine.get(), [&] { guard(place, address, confirm); });
+  const std::array kept{engine.get(), lock->get()};
+  return run_as_guard(kept, [&] { guard(place, address, confirm); });
 }
 
 }  // namespace ringcap::tools

@@ -6,6 +6,7 @@
 //   the end of the engine's process (a pidfd)        gives the NIC back
 //   with `confirm`: that, or the time                not confirmed: SIGTERM to the engine, SIGKILL 5 s later
 //   the VFIO group to be nobody's, 10 s              unbind_nic: driver, name, addresses, routes, ...
+//                                                    still somebody's: not given back, and syslog says whose
 //
 // The TAP goes with the engine's descriptors, so the interface's name is free by then (unless the TAP is
 // persistent: see TapPort::persistent()). What the guard did is in syslog. Under a service manager that kills
@@ -29,7 +30,7 @@ namespace ringcap::tools {
 // comes before; unless_kept() in guard.h is the text that says so.
 //
 // Errors: kNotFound (nobody wrote down what the NIC was: it must be bound by `ringcap bind`), kUsage (its
-// binding still waits to be confirmed), kSystem.
+// binding still waits to be confirmed, or there is a guard already), kSystem.
 Result<void> start_adopt_guard(const BindPlace& place, const std::string& address,
                                std::optional<std::chrono::milliseconds> confirm = std::nullopt);
 

@@ -22,7 +22,7 @@ void guard(const BindPlace& place, const std::string& address, std::chrono::mill
 Result<void> start_guard(const BindPlace& place, const std::string& address,
                          std::chrono::milliseconds patience) {
   if (auto made = make_confirmation(place.run_dir, address); !made) return made;
-  return run_as_guard(-1, [&] { guard(place, address, patience); });
+  return run_as_guard({}, [&] { guard(place, address, patience); });
 }
 
 }  // namespace ringcap::tools

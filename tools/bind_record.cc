@@ -17,9 +17,6 @@ namespace {
 constexpr const char* kSchema = "ringcap.bind/1";
 
 std::string folder(const std::string& dir) { return dir + "/bind"; }
-std::string record_path(const std::string& dir, const std::string& address) {
-  return folder(dir) + "/" + address + ".json";
-}
 std::string confirm_path(const std::string& dir, const std::string& address) {
   return folder(dir) + "/" + address + ".confirm";
 }
@@ -40,6 +37,10 @@ Result<void> write_file(const std::string& path, const std::string& text) {
 }
 
 }  // namespace
+
+std::string record_path(const std::string& dir, const std::string& address) {
+  return folder(dir) + "/" + address + ".json";
+}
 
 Result<void> write_record(const std::string& dir, const BindRecord& record) {
   if (auto made = make_folder(dir); !made) return made;

@@ -21,6 +21,8 @@ struct BindRecord {
 Result<void> write_record(const std::string& dir, const BindRecord& record);
 // kNotFound: there is none.
 Result<BindRecord> read_record(const std::string& dir, const std::string& address);
+// The file's path.
+std::string record_path(const std::string& dir, const std::string& address);
 void remove_record(const std::string& dir, const std::string& address);
 
 // The name that the NIC's first interface had before it was bound, for default_engine_name(); "" if nobody

@@ -44,16 +44,20 @@ void drop_mappings() {
     ::munmap(reinterpret_cast<void*>(range.start), range.end - range.start);
 }
 
-void keep_only(int kept) {
+void keep_only(std::span<const int> kept) {
   ::closelog();
   const int null = ::open("/dev/null", O_RDWR);
   for (int fd = 0; null >= 0 && fd <= 2; ++fd) ::dup2(null, fd);
-  if (kept >= 0 && kept != 3) ::dup2(kept, 3);
-  ::close_range(kept >= 0 ? 4 : 3, ~0U, 0);
+  // Out of the way first: one may have another's new number.
+  std::vector<int> high;
+  for (const int fd : kept) high.push_back(::fcntl(fd, F_DUPFD, 64));
+  int next = 3;
+  for (const int fd : high) ::dup2(fd, next++);
+  ::close_range(static_cast<unsigned>(next), ~0U, 0);
 }
 
 // Away from the terminal and from whoever ends the process that we come from.
-void detach(int kept) {
+void detach(std::span<const int> kept) {
   ::setsid();
   for (const int number : {SIGHUP, SIGINT, SIGTERM, SIGPIPE}) ::signal(number, SIG_IGN);
   sigset_t none;
@@ -68,7 +72,7 @@ void detach(int kept) {
 
 }  // namespace
 
-Result<void> run_as_guard(int kept, const std::function<void()>& guard) {
+Result<void> run_as_guard(std::span<const int> kept, const std::function<void()>& guard) {
   const pid_t child = ::fork();
   if (child < 0) return fail_system("cannot start the guard");
   if (child == 0) {

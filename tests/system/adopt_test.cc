@@ -338,7 +338,7 @@ TEST_F(AdoptGuard, is_not_ended_by_what_ends_the_engine_and_ends_when_it_is_done
   const pid_t pid = guard();
   for (const int number : {SIGHUP, SIGINT, SIGTERM, SIGPIPE}) ::kill(pid, number);
   EXPECT_NE(::getsid(pid), ::getsid(0));
-  EXPECT_LE(descriptors_of(pid), 4u) << "0 to 2, and the engine";
+  EXPECT_LE(descriptors_of(pid), 5u) << "0 to 2, the engine, and the record";
   for (const ProcessMapping& mapping : mappings_of(pid))
     EXPECT_FALSE(mapping.permissions.ends_with('s') && mapping.file.starts_with("/memfd:")) << mapping.file;
   ::kill(engine_, SIGKILL);
@@ -390,6 +390,31 @@ TEST_F(AdoptGuard, is_refused_in_words_without_a_record_and_before_a_binding_is_
   ASSERT_TRUE(tools::make_confirmation(place_.run_dir, kNic));
   EXPECT_NE(start_engine().find("ringcap bind --keep 0000:03:00.0"), std::string::npos);
   EXPECT_EQ(kernel_.driver(), "vfio-pci");
+}
+
+TEST_F(AdoptGuard, is_one_a_nic_and_a_second_engine_that_fails_takes_nothing_away) {
+  ASSERT_TRUE(bind());
+  ASSERT_EQ(start_engine(), "up\n");
+  const pid_t first = std::exchange(engine_, -1);
+  EXPECT_NE(start_engine().find("has adopted it"), std::string::npos);
+  ::waitpid(engine_, nullptr, 0);
+  engine_ = first;
+  EXPECT_EQ(kernel_.driver(), "vfio-pci");
+  ::kill(engine_, SIGKILL);
+  EXPECT_TRUE(wait_until([&] { return kernel_has_it(); }));
+}
+
+TEST_F(AdoptGuard, does_not_take_the_nic_from_somebody_else) {
+  ASSERT_TRUE(bind());
+  const fs::path other = dir_.file("proc") / "4242";
+  fs::create_directories(other / "fd");
+  fs::create_symlink(dir_.file("dev") / "vfio/9", other / "fd/7");
+  ASSERT_EQ(start_engine(), "up\n");
+  ASSERT_TRUE(wait_until([&] { return guard() != 0; }));
+  ::kill(engine_, SIGKILL);
+  EXPECT_TRUE(wait_until([&] { return guard() == 0; }));
+  EXPECT_EQ(kernel_.driver(), "vfio-pci");
+  EXPECT_FALSE(kernel_has_it());
 }
 
 }  // namespace
