@@ -31,7 +31,7 @@ constexpr uint32_t kBatchFrames = 1024;
 constexpr uint32_t kBatchMs = 10;
 
 struct CaptureWords {
-  std::string what, interface, file, filter_file, kind, level;
+  std::string what, interface, file, filter_file, kind, level, direction = "inout";
   std::vector<std::string> filter;
   Count count{}, snaplen{}, ring{};
   Duration wait{};
@@ -122,7 +122,23 @@ bool watched(const CaptureWords& words) {
   return S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) || terminal;
 }
 
+Result<void> check_direction(const std::string& word) {
+  if (word == "in" || word == "out" || word == "inout") return {};
+  return fail(Code::kUsage, fmt::format("--direction {}: there is in, out and inout", word));
+}
+
+// Frames of one direction only: the other one's filter refuses everything.
+Result<void> choose_direction(const CaptureWords& words, const std::vector<filter::Instruction>& program,
+                              client::Client& client) {
+  if (words.direction == "inout") return {};
+  const std::vector<filter::Instruction> nothing{
+      {.code = 0x06, .jt = 0, .jf = 0, .k = 0}};  // BPF_RET | BPF_K
+  if (words.direction == "in") return client.set_filter(program, nothing);
+  return client.set_filter(nothing, program);
+}
+
 Result<void> attach(const CaptureWords& words, Source& source) {
+  if (auto known = check_direction(words.direction); !known) return known;
   auto port_text = find_what(words);
   if (!port_text) return std::unexpected(port_text.error());
   client::ClientOptions options{.program = "capture",
@@ -164,7 +180,7 @@ Result<void> attach(const CaptureWords& words, Source& source) {
                               words.what, (*client)->link_type()),
                   "leave the filter out, and use it when you read the file: tcpdump -r FILE FILTER");
     source.client = std::move(*client);
-    return {};
+    return choose_direction(words, options.filter, *source.client);
   }
   auto socket = source.own.engine->connect_inside();
   if (!socket) return std::unexpected(socket.error());
@@ -177,7 +193,7 @@ Result<void> attach(const CaptureWords& words, Source& source) {
   auto client = client::Client::attach_socket(std::move(*socket), options);
   if (!client) return std::unexpected(client.error());
   source.client = std::move(*client);
-  return {};
+  return choose_direction(words, options.filter, *source.client);
 }
 
 // ---- the loop ------------------------------------------------------------------------------------
@@ -309,6 +325,8 @@ int run_capture(const Words& words) {
   cli.options()("snapshot-length,s", po::value(&w.snaplen)->value_name("BYTES"),
                 "cut frames to so many bytes; 0: do not");
   cli.options()("filter-file,F", po::value(&w.filter_file)->value_name("FILE"), "read the FILTER from FILE");
+  cli.options()("direction,Q", po::value(&w.direction)->value_name("WAY"),
+                "frames that came in, that the host sent (out), or both (inout)");
   cli.options()("packet-buffered,U", po::bool_switch(&w.flush), "write to the file after every burst");
   cli.options()("quiet,q", po::bool_switch(&w.quiet), "no progress and no summary");
   cli.options()("micro", po::bool_switch(&w.micro), "timestamps in microseconds, for old readers");

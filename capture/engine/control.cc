@@ -612,6 +612,7 @@ void Control::sources_ended() {
 void Control::finish() {
   refresh_ports();
   log_losses(true);
+  if (setup_.forwarders != nullptr) setup_.forwarders->tick(true);
   setup_.state->header().state.store(static_cast<uint32_t>(layout::EngineState::kEnded),
                                      std::memory_order_release);
   wake_everybody();

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "capture/base/monotonic.h"
 #include "capture/layout/view.h"
 
 namespace ringcap::engine {
@@ -16,6 +17,7 @@ namespace {
 
 constexpr uint32_t kDefaultSendSlots = 512;
 constexpr uint32_t kMaxPeerGroups = 256;
+constexpr uint64_t kLogLossNs = 10'000'000'000;
 
 uint32_t transmit_queues(const std::vector<Port*>& ports, uint32_t port) {
   return static_cast<uint32_t>(ports[port]->transmit_queues().size());
@@ -87,6 +89,7 @@ Result<std::unique_ptr<Forwarders>> Forwarders::create(ForwardersSetup setup) {
 }
 
 Result<void> Forwarders::make() {
+  losses_.resize(setup_.forwards.size());
   lines_ = forward_lines(setup_.forwards, setup_.ports, setup_.sources);
   for (const StateForwarder& line : lines_)
     rings_.push_back(make_ring(line, layout::kMaxConsumers - 1 - line.slot));
@@ -271,7 +274,31 @@ void Forwarders::close_sender(uint64_t id) {
   for (Place& place : places_) place.forwarder->wake();
 }
 
-void Forwarders::tick() {
+void Forwarders::log_losses(bool all) {
+  const uint64_t now = monotonic_ns();
+  for (uint32_t f = 0; f < setup_.forwards.size(); ++f) {
+    Losses& last = losses_[f];
+    if (!all && last.logged_at_ns != 0 && now - last.logged_at_ns < kLogLossNs) continue;
+    Losses losses{.dropped = 0, .refused = 0, .logged_at_ns = now};
+    for (uint32_t i = 0; i < lines_.size(); ++i) {
+      if (rings_[i].forward != f) continue;
+      losses.refused += setup_.state->forwarder(i).refused.load(std::memory_order_relaxed);
+      losses.dropped +=
+          layout::taker_block(setup_.state->header(), setup_.state->worker(lines_[i].worker), lines_[i].slot)
+              .dropped.load(std::memory_order_relaxed);
+    }
+    if (losses.dropped == last.dropped && losses.refused == last.refused) continue;
+    spdlog::warn(
+        "from {} to {}: {} frames dropped (it is too slow for them), {} refused (cut, too long, or it is "
+        "down)",
+        setup_.ports[setup_.forwards[f].from]->address(), setup_.ports[setup_.forwards[f].to]->address(),
+        losses.dropped - last.dropped, losses.refused - last.refused);
+    last = losses;
+  }
+}
+
+void Forwarders::tick(bool all) {
+  log_losses(all);
   std::erase_if(senders_, [&](const auto& each) {
     const Open& open = each.second;
     if (!open.sender->gone()) return false;

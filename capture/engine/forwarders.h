@@ -92,8 +92,9 @@ class Forwarders {
   Result<Grant> open_sender(const message::SendOpen& open, int socket, const ucred& peer,
                             const std::string& name);
   void close_sender(uint64_t id);
-  // Frees the places of senders that are gone; logs those that misbehaved.
-  void tick();
+  // Some times a second: frees the places of senders that are gone, logs those that misbehaved and, a line
+  // each at most every ten seconds (`all`: now), what forwards lost.
+  void tick(bool all = false);
   bool sends() const { return setup_.send.has_value(); }
 
  private:
@@ -118,6 +119,7 @@ class Forwarders {
   Result<void> may_send(int socket, const ucred& peer) const;
   Result<Place*> place_for(const message::SendOpen& open);
   Result<uint32_t> free_entry();
+  void log_losses(bool all);
 
   ForwardersSetup setup_;
   std::vector<StateForwarder> lines_;
@@ -129,6 +131,11 @@ class Forwarders {
     std::string name;
   };
   std::map<uint64_t, Open> senders_;
+  struct Losses {
+    uint64_t dropped = 0, refused = 0;
+    uint64_t logged_at_ns = 0;
+  };
+  std::vector<Losses> losses_;  // by forward, as they were logged last
   uint64_t next_sender_ = 1;
 };
 

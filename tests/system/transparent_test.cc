@@ -1,6 +1,7 @@
 // ringcap up --transparent, as far as it goes without a NIC under VFIO: the generator plays the NIC that only
 // receives. The whole of it, with a NIC, is in tests/vm.
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <nlohmann/json.hpp>
 
@@ -98,6 +99,32 @@ TEST(Transparent, the_default_filter_follows_the_hosts_addresses) {
            to_the_kernel(engine)["offered"] == offered;
   }));
   EXPECT_EQ(engine.imbalance(), "");
+}
+
+TEST(Transparent, what_the_host_sends_is_flagged_outgoing_and_can_be_captured_alone) {
+  TestDir dir;
+  Namespace host;
+  Engine engine(transparent("gen:count=3000,rate=50k", "both", {"--tap", "lan", "--wait-consumers", "3"}),
+                {.network = &host});
+  host.ip({"link", "set", "dev", "lan", "up"});
+  const Fd sender = host.raw_socket("lan");
+  const auto capture = [&](const std::string& way, int count) {
+    return start_ringcap(
+        {"capture", engine.name(), "-Q", way, "-w", dir.file(way), "-c", std::to_string(count)});
+  };
+  Process in = capture("in", 3000), out = capture("out", 100), both = capture("inout", 3100);
+  ASSERT_TRUE(wait_until([&] { return engine.stat()["consumers"].size() == 3; }));
+  ASSERT_TRUE(wait_until([&] { return engine.stat()["ports"][1]["link"]["up"]; }));
+  std::string frame(12, '\xff');
+  frame += "\x88\xb5" + std::string(50, 'h');
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(::send(sender.get(), frame.data(), frame.size(), 0), 64);
+  for (Process* each : {&in, &out, &both}) EXPECT_EQ(each->wait(), 0) << each->err();
+  for (const auto& [way, from_host] : {std::pair{"in", 0}, {"out", 100}, {"inout", 100}}) {
+    const std::string file = dir.file(way);
+    const json counted = json::parse(ringcap({"filter", "--json", "--run", file, "ether proto 0x88b5"}).out);
+    EXPECT_EQ(counted["run"]["matched"], from_host) << way;
+  }
+  EXPECT_EQ(ringcap({"capture", engine.name(), "-Q", "sideways"}).status, 2);
 }
 
 TEST(Transparent, a_tap_that_is_down_costs_a_consumer_nothing) {
