@@ -67,7 +67,7 @@ Result<std::unique_ptr<Sender>> Sender::open(Client& consumer, const SenderOptio
 
 // A connection of our own tells the engine by closing; a consumer's goes on.
 Sender::~Sender() {
-  if (socket_ || granted_.id == 0) return;
+  if (socket_ || granted_.id == 0 || ::getpid() != opened_by_) return;  // a forked child leaves it open
   [[maybe_unused]] const auto sent = message::send(watched_, message::encode_send_close(granted_.id));
 }
 
@@ -114,12 +114,24 @@ uint64_t Sender::room() const {
   return granted_.slots - (produced_ - entry().consumed.load(std::memory_order_acquire));
 }
 
+// The engine has thrown us out, or closed us because another process did.
+bool Sender::closed() const {
+  const auto state = static_cast<layout::SenderState>(entry().state.load(std::memory_order_acquire));
+  return state == layout::SenderState::kFree || entry().id.load(std::memory_order_relaxed) != granted_.id;
+}
+
 bool Sender::over() const {
   const auto state = static_cast<layout::EngineState>(header().state.load(std::memory_order_acquire));
-  if (state == layout::EngineState::kEnded || entry().id.load(std::memory_order_relaxed) != granted_.id)
-    return true;
+  if (state == layout::EngineState::kEnded || closed()) return true;
   pollfd wait{watched_, 0, 0};
   return ::poll(&wait, 1, 0) != 0 && (wait.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+Error Sender::gone() const {
+  if (closed() &&
+      header().state.load(std::memory_order_acquire) != static_cast<uint32_t>(layout::EngineState::kEnded))
+    return {Code::kGone, fmt::format("engine {} has closed this sender", header().name), "open it again"};
+  return {Code::kGone, fmt::format("engine {} has ended", header().name), "start it again: ringcap up"};
 }
 
 void Sender::queue(std::span<const std::byte> frame) {
@@ -159,9 +171,7 @@ Result<uint32_t> Sender::send(std::span<const std::span<const std::byte>> frames
     }
     if (queued != before) publish();
     if (queued == frames.size()) break;
-    if (over())
-      return fail(Code::kGone, fmt::format("engine {} has ended", header().name),
-                  "start it again: ringcap up");
+    if (over()) return std::unexpected(gone());
     if (late(start, timeout_ms)) break;
     if (monotonic_ns() - start > kSpinNs) nap();
   }
@@ -173,9 +183,7 @@ Result<bool> Sender::flush(int timeout_ms) {
   for (;;) {
     const bool read = room() == granted_.slots;
     if (read && stats().pending == 0) return true;
-    if (over())
-      return fail(Code::kGone, fmt::format("engine {} has ended", header().name),
-                  "start it again: ringcap up");
+    if (over()) return std::unexpected(gone());
     if (late(start, timeout_ms)) return false;
     nap();
   }

@@ -5,6 +5,8 @@
 // looks at it, so that what was queued may be overwritten at once.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -59,8 +61,11 @@ class Sender {
   uint64_t room() const;
   void queue(std::span<const std::byte> frame);
   void publish();
+  bool closed() const;
   bool over() const;
+  Error gone() const;
 
+  pid_t opened_by_ = ::getpid();
   Fd socket_;  // empty where it is a consumer's
   int watched_ = -1;
   Fd bell_;

@@ -3,6 +3,7 @@
 // that are killed, rates, full rings.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -120,6 +121,30 @@ TEST_F(Senders, send_over_the_connection_of_a_consumer_as_often_as_it_likes) {
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(far_->take(1000).size(), 1000u);
   EXPECT_TRUE(wait_until([&] { return ledger_of(engine).senders.empty(); }));
+}
+
+// A program that forks with a sender open, and a child that ends in the ordinary way.
+TEST_F(Senders, go_on_when_a_child_that_was_forked_closes_its_copy) {
+  Engine engine = up();
+  const Attachment consumer(engine.name());
+  ringcap_sender_t* sender = nullptr;
+  ringcap_error error{};
+  ASSERT_EQ(ringcap_sender_of(consumer.get(), nullptr, &sender, &error), RINGCAP_OK) << error.text;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ringcap_sender_close(sender);
+    ::_exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  const auto frames = probe_frames(0, 2000);
+  for (const Bytes& frame : frames) {
+    const ringcap_frame one{frame.data(), static_cast<uint32_t>(frame.size())};
+    ASSERT_EQ(ringcap_send(sender, &one, 1, 10'000), 1) << ringcap_sender_error(sender)->text;
+  }
+  EXPECT_EQ(difference(far_->take(2000), frames), "");
+  ringcap_sender_close(sender);
 }
 
 TEST_F(Senders, are_told_which_ports_there_are) {
