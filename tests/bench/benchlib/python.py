@@ -50,7 +50,9 @@ def _live(context):
     comparison = Comparison(
         "Python, a live engine, 64-byte frames",
         "`gen:size=64` on one core; on the other a loop over `cap.bursts(max_frames=4096)`.",
-        [Line(name, "frames/s", ours=True, missing=missing(context)) for name in WAYS])
+        [Line(name, "frames/s", ours=True, missing=missing(context)) for name in WAYS],
+        [Goal(f"{name}: at least {least} million frames a second", name, [], least * 1e6)
+         for name, least in ((FILTER, 15), (PARSE, 8), (FRAMES, 4))])
     context.sampler.take(comparison, {name: lambda way=way: live(context, way) for name, way in WAYS.items()})
     return comparison
 
