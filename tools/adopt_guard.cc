@@ -25,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr milliseconds kTermPatience{5'000};
 constexpr milliseconds kGroupPatience{10'000};
+constexpr milliseconds kGuardPatience{20'000};
 constexpr milliseconds kLook{100};
 constexpr milliseconds kForEver{-1};
 constexpr int kEngine = 3;  // the guard's descriptor of the engine's process
@@ -54,13 +55,17 @@ bool came_too_late(const BindPlace& place, const std::string& address, milliseco
   return take_confirmation(place.run_dir, address);
 }
 
-// Who still has the NIC's VFIO group after a while: not our engine, which has ended.
+// Who has the NIC's VFIO group open.
+std::vector<std::string> holders_of_group(const BindPlace& place, const std::string& address) {
+  const auto nic = read_nic(place.roots, address);
+  if (!nic || nic->iommu_group.empty()) return {};
+  return holders_of(place.roots, place.roots.dev + "/vfio/" + nic->iommu_group);
+}
+
+// Those who still have it after a while: not our engine, which has ended.
 std::vector<std::string> others_of_group(const BindPlace& place, const std::string& address) {
   std::vector<std::string> holders;
-  const auto nic = read_nic(place.roots, address);
-  if (!nic || nic->iommu_group.empty()) return holders;
-  const std::string group = place.roots.dev + "/vfio/" + nic->iommu_group;
-  (void)wait_until([&] { return (holders = holders_of(place.roots, group)).empty(); }, kGroupPatience);
+  (void)wait_until([&] { return (holders = holders_of_group(place, address)).empty(); }, kGroupPatience);
   return holders;
 }
 
@@ -101,7 +106,20 @@ Result<Fd> lock_record(const BindPlace& place, const std::string& address) {
               "`ringcap devices` shows whose it is; try again when it is the kernel's");
 }
 
+// Whether a guard has it: it is locked.
+bool is_guarded(const BindPlace& place, const std::string& address) {
+  const Fd fd(::open(record_path(place.run_dir, address).c_str(), O_RDONLY | O_CLOEXEC));
+  return fd && ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0;
+}
+
 }  // namespace
+
+Result<void> wait_for_guard(const BindPlace& place, const std::string& address) {
+  const auto over = [&] { return !is_guarded(place, address) || !holders_of_group(place, address).empty(); };
+  if (wait_until(over, kGuardPatience)) return {};
+  return fail(Code::kSystem, fmt::format("{} is still being given back to the kernel", address),
+              "the system's log says what keeps it: journalctl -t ringcap, or /var/log/syslog");
+}
 
 Result<void> start_adopt_guard(const BindPlace& place, const std::string& address,
                                std::optional<milliseconds> confirm) {

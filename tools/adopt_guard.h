@@ -34,4 +34,9 @@ namespace ringcap::tools {
 Result<void> start_adopt_guard(const BindPlace& place, const std::string& address,
                                std::optional<std::chrono::milliseconds> confirm = std::nullopt);
 
+// Before the NIC is looked at or bound: waits until a guard has given it back, for an engine that is started
+// again right after the last one's end. Returns at once where no guard is, or where its engine still runs.
+// Error (kSystem): it takes longer than 20 s.
+Result<void> wait_for_guard(const BindPlace& place, const std::string& address);
+
 }  // namespace ringcap::tools

@@ -36,11 +36,6 @@ Result<void> check_not_needed(const BindPlace& place, const Nic& nic) {
                           nic.address));
 }
 
-Error unfinished(const std::string& address) {
-  return {Code::kUsage, fmt::format("{} was bound before, and not given back wholly", address),
-          fmt::format("first: ringcap unbind {}", address)};
-}
-
 void warn_of_group(const BindPlace& place, const Nic& nic) {
   const auto blockers = group_blockers(place.roots, nic);
   if (blockers.empty()) return;
@@ -64,7 +59,6 @@ Result<void> bind_one(const BindPlace& place, const std::string& text, const Bin
     print("{} is bound to vfio-pci already\n", nic->address);
     return {};
   }
-  if (read_record(place.run_dir, nic->address)) return std::unexpected(unfinished(nic->address));
   if (!options.force) {
     if (auto good = check_not_needed(place, *nic); !good) return good;
   }

@@ -209,6 +209,10 @@ Result<std::string> reason_to_keep(const Roots& roots, const Nic& nic) {
 }
 
 Result<void> bind_nic(const BindPlace& place, const Nic& nic) {
+  // What the interface was is in there; what it is now may be half of it.
+  if (read_record(place.run_dir, nic.address))
+    return fail(Code::kUsage, fmt::format("{} was bound before, and not given back wholly", nic.address),
+                fmt::format("first: ringcap unbind {}", nic.address));
   if (auto good = check_can_bind(place.roots, nic); !good) return good;
   const auto record = make_record(nic);
   if (!record) return std::unexpected(record.error());
@@ -237,8 +241,8 @@ Result<std::vector<std::string>> unbind_nic(const BindPlace& place, const std::s
   if (!moved)
     return context(fmt::format("cannot give {} back", address), still_held(place, *nic, moved.error()));
   auto problems = restore_interfaces(place, record);
-  remove_record(place.run_dir, address);
   (void)take_confirmation(place.run_dir, address);
+  remove_record(place.run_dir, address);  // last: from here on it can be bound anew
   return problems;
 }
 

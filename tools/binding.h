@@ -29,7 +29,8 @@ struct BindPlace {
 // are called through. Bridges, bonds and VLANs above its interfaces count. "" if there is no reason.
 Result<std::string> reason_to_keep(const Roots& roots, const Nic& nic);
 
-// Binds to vfio-pci. On an error everything is as it was, or the error says what is not.
+// Binds to vfio-pci. Refused (kUsage) where there is a record already. On an error everything is as it was,
+// or the error says what is not.
 Result<void> bind_nic(const BindPlace& place, const Nic& nic);
 
 // Gives the NIC back, with driver, override, interfaces, addresses and routes. What could not be brought

@@ -171,6 +171,7 @@ Result<void> Beside::take_nic(PortAddress& port) {
   auto dir = writable_run_dir();
   if (!dir) return std::unexpected(dir.error());
   const BindPlace place{.roots = {}, .run_dir = *dir};
+  if (auto waited = wait_for_guard(place, port.address); !waited) return waited;
   const auto nic = read_nic(place.roots, port.address);
   if (!nic) return std::unexpected(nic.error());
   if (nic->driver != "vfio-pci") {

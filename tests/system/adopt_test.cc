@@ -404,6 +404,26 @@ TEST_F(AdoptGuard, is_one_a_nic_and_a_second_engine_that_fails_takes_nothing_awa
   EXPECT_TRUE(wait_until([&] { return kernel_has_it(); }));
 }
 
+TEST_F(AdoptGuard, is_waited_for_by_an_engine_that_is_started_again_at_once) {
+  set_up_interface();
+  const auto before = interface("eth7");
+  ASSERT_TRUE(bind());
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_EQ(start_engine(), "up\n");
+    ::kill(engine_, SIGKILL);
+    ::waitpid(std::exchange(engine_, -1), nullptr, 0);
+    network_.within([&] {
+      const auto waited = tools::wait_for_guard(place_, kNic);
+      EXPECT_TRUE(waited) << waited.error().message();
+    });
+    EXPECT_TRUE(kernel_has_it());
+    EXPECT_EQ(interface("eth7"), before);
+    const auto bound = bind();
+    ASSERT_TRUE(bound) << bound.error().message();
+    EXPECT_FALSE(bind()) << "what is recorded is not recorded anew";
+  }
+}
+
 TEST_F(AdoptGuard, does_not_take_the_nic_from_somebody_else) {
   ASSERT_TRUE(bind());
   const fs::path other = dir_.file("proc") / "4242";
