@@ -1,6 +1,7 @@
 // What a frame costs the worker, and the worker and a consumer together, in one thread: instructions and
 // cycles without the traffic between two caches. The whole path between two processes is tests/bench/run's.
 #include <benchmark/benchmark.h>
+#include <pcap/pcap.h>
 
 #include <cstring>
 
@@ -85,6 +86,55 @@ void worker_and_filters(benchmark::State& state) {
   state.SetItemsProcessed(static_cast<int64_t>(frames));
 }
 BENCHMARK(worker_and_filters)->Arg(0)->Arg(1)->Arg(16);
+
+// What `--transparent filter` passes by default, for a host with one address: none of gen:'s frames.
+std::vector<filter::Instruction> login_filter() {
+  const std::string passes =
+      "arp or icmp or icmp6 or udp port 67 or udp port 68 or udp port 546 or udp port 547 or host 192.0.2.1";
+  pcap_t* dead = ::pcap_open_dead(DLT_EN10MB, 65535);
+  bpf_program program{};
+  const std::string text = passes + " or (vlan and (" + passes + "))";
+  if (::pcap_compile(dead, &program, text.c_str(), 1, PCAP_NETMASK_UNKNOWN) != 0) std::abort();
+  const auto* first = reinterpret_cast<const filter::Instruction*>(program.bf_insns);
+  std::vector<filter::Instruction> instructions(first, first + program.bf_len);
+  ::pcap_freecode(&program);
+  ::pcap_close(dead);
+  return instructions;
+}
+
+// Mode `filter`: a consumer that takes every frame, alone (0), and beside a taker whose filter refuses them
+// all (1). The difference is what the mode adds for a frame that the kernel does not get; the filter's own
+// cost is login_filter_alone.
+void worker_and_refused_frames(benchmark::State& state) {
+  test::OneWorker engine("gen:mix=ipv4", uint64_t{64} << 20, engine::Poll::kBusy, layout::MemoryKind::kMemfd);
+  test::Attached consumer = engine.attach(256);
+  if (state.range(0) != 0) engine.attach(128, login_filter());
+  uint64_t frames = 0;
+  for (auto _ : state) {
+    frames += engine.round();
+    consumer.drain();
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(frames));
+}
+BENCHMARK(worker_and_refused_frames)->Arg(0)->Arg(1);
+
+void login_filter_alone(benchmark::State& state) {
+  test::OneWorker engine("gen:mix=ipv4", uint64_t{64} << 20, engine::Poll::kBusy, layout::MemoryKind::kMemfd);
+  test::Attached consumer = engine.attach(256);
+  while (consumer.ready() < 256) engine.round();
+  auto program = filter::validate(login_filter()).value();
+  [[maybe_unused]] const auto compiled = program.compile();
+  auto& ring = consumer.ring();
+  uint64_t frames = 0;
+  for (auto _ : state) {
+    for (uint64_t position = ring.next; position != ring.head(); ++position, ++frames) {
+      const layout::Descriptor& d = *ring.at(position);
+      benchmark::DoNotOptimize(filter::run(program, engine.frame(d), d.length, d.captured));
+    }
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(frames));
+}
+BENCHMARK(login_filter_alone);
 
 }  // namespace
 }  // namespace ringcap

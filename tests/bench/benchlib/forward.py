@@ -24,12 +24,12 @@ PACE = 100_000                  # frames a second
 
 def run(context):
     with scratch() as directory:
-        frames = _frames(context, directory)
+        frames = make_frames(context, directory)
         for part in (_reinject, _send, _pace):
             yield part(context, directory, frames)
 
 
-def _frames(context, directory):
+def make_frames(context, directory):
     """A file of generated 64-byte frames."""
     path = directory / "frames.pcap"
     env = {**os.environ, "RINGCAP_RUN_DIR": str(directory)}
@@ -135,7 +135,7 @@ def _trafgen_rate(output):
 def _send(context, directory, frames):
     loops = max(1, int(1_500_000 * context.seconds / FRAMES))
     trafgen = directory / "frames.cfg"
-    trafgen.write_text("{ " + ", ".join(f"0x{b:02x}" for b in _first_frame(frames)) + " }\n")
+    trafgen.write_text("{ " + ", ".join(f"0x{b:02x}" for b in first_frame(frames)) + " }\n")
     tcpreplay_line, trafgen_line = "tcpreplay", "trafgen"
     comparison = Comparison(
         "Sending 64-byte frames into a veth pair, flat out, one core",
@@ -224,7 +224,7 @@ def _ip_in(namespace, *words):
     subprocess.run(["ip", "-n", namespace, *words], check=True)
 
 
-def _first_frame(path):
+def first_frame(path):
     data = path.read_bytes()
     length = struct.unpack_from("<I", data, 24 + 8)[0]
     return data[40:40 + length]
