@@ -11,21 +11,40 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr ChipFacts kFacts{.driver = "e1000e",
-                           .chip = "82574L",
-                           .queues = 2,
-                           .vectors = 5,
-                           // The device takes frames of 9,234 bytes, VLAN tag and CRC included.
-                           .greatest_mtu = 9212,
-                           .longest_sent = 9230,
-                           .receive_block = RECEIVE_BLOCK,
-                           .receive_stride = RECEIVE_STRIDE,
-                           .transmit_block = TRANSMIT_BLOCK};
+constexpr uint32_t kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.2.1
+// The chips take frames of 16,128 bytes, CRC included; without LPE 1,522, which is room for one VLAN tag.
+constexpr uint32_t kLongest = 16'128 - 4, kOneTag = 18;
+// KiB of the chip's 64 that buffer received frames; the rest is for sending, which needs room for one frame.
+constexpr uint32_t kReceiveKib = 48, kJumboReceiveKib = 40;
+constexpr uint32_t kThresholds = dctl::GRAN | 1u << dctl::WTHRESH_SHIFT;
+constexpr milliseconds kResetDeadline{200}, kReload{20};
 
-// KiB of the chip's 40 that buffer received frames; the rest is for sending, which needs room for one frame.
-constexpr uint32_t kReceiveKib = 32, kJumboReceiveKib = 28;
+struct Chip {
+  uint16_t device;
+  const char* name;
+  bool has_radv = true;
+  // Erratum 23 of the 82545 and 82546: what the chip reads or writes in one go must not cross 64 KiB.
+  bool within_64k = false;
+};
 
-constexpr milliseconds kResetDeadline{200}, kMasterDeadline{100}, kPhyDeadline{20};
+constexpr Chip kChips[] = {{0x100c, "82544GC", false, false},
+                           {0x100e, "82540EM", true, false},
+                           {0x100f, "82545EM", true, true},
+                           {0x1010, "82546EB", true, true}};
+
+ChipFacts facts_of(const Chip& chip) {
+  return {.driver = "e1000",
+          .chip = chip.name,
+          .queues = 1,
+          .vectors = 1,
+          .greatest_mtu = kLongest - kOneTag,
+          .longest_sent = kLongest,
+          .receive_block = RECEIVE_BLOCK,
+          .receive_stride = RECEIVE_STRIDE,
+          .transmit_block = TRANSMIT_BLOCK,
+          .longest_overhead = kOneTag,
+          .ring_within = chip.within_64k ? 64u << 10 : 0};
+}
 
 // RCTL.BSIZE and BSEX.
 uint32_t buffer_size_bits(uint32_t bytes) {
@@ -41,11 +60,6 @@ uint32_t buffer_size_bits(uint32_t bytes) {
   }
 }
 
-// EITR and ITR count 256 ns.
-uint32_t throttle_interval(int64_t us) {
-  return static_cast<uint32_t>(std::clamp<int64_t>(us * 1000 / 256, 0, 0xffff));
-}
-
 }  // namespace
 
 // ---- open --------------------------------------------------------------------------------------------
@@ -53,40 +67,49 @@ uint32_t throttle_interval(int64_t us) {
 Result<std::unique_ptr<Port>> E1000Port::open(std::unique_ptr<pci::Function> function,
                                               const pci::NicOptions& options) {
   const std::string address = function->address();
-  std::unique_ptr<E1000Port> port(new E1000Port(std::move(function), options));
+  const Result<uint32_t> device = function->config_read(kDeviceId, 2);
+  if (!device) return std::unexpected(device.error());
+  const Chip* chip = std::ranges::find(kChips, *device, &Chip::device);
+  if (chip == std::end(kChips))
+    return fail(Code::kNotFound, fmt::format("{}: {:#06x} is no e1000", address, *device));
+  std::unique_ptr<E1000Port> port(
+      new E1000Port(std::move(function), options, facts_of(*chip), chip->has_radv));
   if (Result<void> ready = port->initialise(); !ready) return context(address, ready.error());
   return port;
 }
 
-E1000Port::E1000Port(std::unique_ptr<pci::Function> function, const pci::NicOptions& options)
-    : GigabitPort(std::move(function), options, kFacts, common_counters()) {}
+E1000Port::E1000Port(std::unique_ptr<pci::Function> function, const pci::NicOptions& options,
+                     const ChipFacts& facts, bool has_radv)
+    : GigabitPort(std::move(function), options, facts, common_counters()), has_radv_(has_radv) {}
+
+std::unique_ptr<IntelReceive> E1000Port::make_receive(const ReceiveSettings& settings,
+                                                      pci::Function::DmaMemory ring, const Wake& wake) {
+  return std::make_unique<IntelReceiveQueue<LegacyReceive>>(settings, registers_, ring, counting(), wake);
+}
 
 std::unique_ptr<IntelTransmitQueue> E1000Port::make_transmit(pci::Function::DmaMemory ring) {
   return std::make_unique<TransmitRing<LegacyTransmit>>(registers_, ring, TRANSMIT_BLOCK + TDT,
-                                                        kFacts.longest_sent);
+                                                        facts_.longest_sent);
 }
 
-// ---- reset (datasheet, "Software Reset") -------------------------------------------------------------
+// ---- reset (manual, "Software Initialization and Diagnostics": "Software Reset") ---------------------
 
-// Always done before bus mastering is switched on: many functions cannot be reset from outside, and this
-// one may still be running for whoever had it before.
+// Always done before bus mastering is switched on: these functions cannot be reset from outside, and this one
+// may still be running for whoever had it before. Receiver and transmitter are stopped by themselves: QEMU's
+// model knows no more of a reset than that its bit goes out.
 Result<void> E1000Port::reset() {
   if (absent()) return std::unexpected(lost());
   mask_interrupts();
   registers_.write(RCTL, 0);
   registers_.write(TCTL, 0);
-  registers_.set(CTRL, ctrl::GIO_MASTER_DISABLE);
-  const bool quiet =
-      wait_for(kMasterDeadline, [&] { return !(registers_.read(STATUS) & status::GIO_MASTER_ENABLE); });
+  registers_.flush();
   if (Result<void> off = function_->set_bus_master(false); !off) return off;
   registers_.write(PBA, jumbo() ? kJumboReceiveKib : kReceiveKib);  // takes effect by the reset
   registers_.write(CTRL, registers_.read(CTRL) | ctrl::RST);
-  std::this_thread::sleep_for(milliseconds(1));  // no access for a microsecond, says the datasheet
-  const bool done = wait_for(kResetDeadline, [&] {
-    return !(registers_.read(CTRL) & ctrl::RST) && (registers_.read(EECD) & eecd::AUTO_RD);
-  });
+  std::this_thread::sleep_for(kReload);  // it reads its EEPROM again, and does not say when it is done
+  const bool done = wait_for(kResetDeadline, [&] { return !(registers_.read(CTRL) & ctrl::RST); });
   if (absent()) return std::unexpected(lost());
-  if (!done) return std::unexpected(stuck("the NIC does not come out of reset", quiet));
+  if (!done) return std::unexpected(stuck("the NIC does not come out of reset", true));
   mask_interrupts();
   static_cast<void>(registers_.read(ICR));
   return power_up_phy();
@@ -94,86 +117,42 @@ Result<void> E1000Port::reset() {
 
 // A kernel driver powers the PHY down when it lets go of an idle interface.
 Result<void> E1000Port::power_up_phy() {
-  registers_.set(EXTCNF_CTRL, extcnf_ctrl::MDIO_SW_OWNERSHIP);
-  const bool owned = wait_for(kPhyDeadline, [&] {
-    registers_.set(EXTCNF_CTRL, extcnf_ctrl::MDIO_SW_OWNERSHIP);
-    return registers_.read(EXTCNF_CTRL) & extcnf_ctrl::MDIO_SW_OWNERSHIP;
-  });
   const Result<uint32_t> control = read_phy(phy::CONTROL);
-  Result<void> written;
-  if (control && (*control & phy::POWER_DOWN)) written = write_phy(phy::CONTROL, *control & ~phy::POWER_DOWN);
-  if (owned) registers_.clear(EXTCNF_CTRL, extcnf_ctrl::MDIO_SW_OWNERSHIP);
   if (!control) return std::unexpected(control.error());
-  return written;
+  if (!(*control & phy::POWER_DOWN)) return {};
+  return write_phy(phy::CONTROL, *control & ~phy::POWER_DOWN);
 }
 
-// ---- configure (datasheet, "General Configuration") --------------------------------------------------
+// ---- configure (manual, "General Configuration") -----------------------------------------------------
 
 void E1000Port::configure() {
   // Set link up, speed by negotiation, no flow control (a capture port holds nobody up), VLAN tags stay.
-  const uint32_t off =
-      ctrl::FRCSPD | ctrl::FRCDPX | ctrl::RFCE | ctrl::TFCE | ctrl::VME | ctrl::GIO_MASTER_DISABLE;
+  const uint32_t off = ctrl::LRST | ctrl::ILOS | ctrl::PHY_RST | ctrl::FRCSPD | ctrl::FRCDPX | ctrl::RFCE |
+                       ctrl::TFCE | ctrl::VME;
   registers_.write(CTRL, (registers_.read(CTRL) & ~off) | ctrl::SLU);
-  // Bits 22 and 23 and GCR's 27 as Linux's e1000e sets them for this chip; the datasheet does not say why.
-  const uint32_t extended = (registers_.read(CTRL_EXT) & ~(1u << 23)) | 1u << 22 | ctrl_ext::DRV_LOAD;
-  registers_.write(CTRL_EXT, extended | (own_vectors_ ? ctrl_ext::PBA_CLR : 0));
-  registers_.set(GCR, 1u << 27);
+  for (const uint32_t flow_control : {FCAL, FCAH, FCT, FCTTV}) registers_.write(flow_control, 0);
   for (uint32_t word = 0; word < 128; ++word) registers_.write(MTA + 4 * word, 0);
-  registers_.write(RFCTL,
-                   rfctl::EXTEN | rfctl::ACK_DIS | rfctl::ISCSI_DIS | rfctl::NFSW_DIS | rfctl::NFSR_DIS);
-  configure_queues();
-  configure_interrupts();
+  registers_.write(RXCSUM, 0);
+  registers_.write(ITR, static_cast<uint32_t>(std::clamp<int64_t>(moderation_us() * 1000 / 256, 0, 0xffff)));
 }
 
-// The 82574 hashes the ports of TCP only; everything else of IP goes by its addresses, the rest to queue 0.
-void E1000Port::configure_queues() {
-  if (queue_count() == 1) {
-    registers_.write(RXCSUM, 0);
-    registers_.write(MRQC, 0);
-    return;
-  }
-  registers_.write(RXCSUM, rxcsum::PCSD);
-  program_rss(registers_, rss_key_, queue_count(), reta::QUEUE_SHIFT);
-  registers_.write(MRQC, mrqc::RSS | mrqc::TCP_IPV4 | mrqc::IPV4 | mrqc::TCP_IPV6_EX | mrqc::IPV6);
-}
-
-void E1000Port::configure_interrupts() {
-  if (!own_vectors_) {
-    registers_.write(ITR, throttle_interval(moderation_us()));
-    return;
-  }
-  uint32_t vectors = (ivar::VALID | link_vector_) << ivar::OTHER_SHIFT;
-  uint32_t causes = interrupt::OTHER;
-  for (uint32_t queue = 0; queue < queue_count(); ++queue) {
-    vectors |= (ivar::VALID | queue) << ivar::BITS * queue;
-    causes |= interrupt::RXQ0 << queue;
-    registers_.write(EITR + 4 * queue, throttle_interval(moderation_us()));
-  }
-  registers_.write(IVAR, vectors);
-  registers_.write(EIAC, causes);
-}
-
-// Datasheet, "Receive Initialization".
+// Manual, "Receive Initialization". Interrupts are moderated by ITR alone, as the manual advises for RDTR.
 Result<void> E1000Port::program_receive(uint32_t queue) {
   const uint32_t block = receive_block(queue);
   write_ring(queue);
-  if (queue == 0) {  // the only one that has them
-    registers_.write(block + RDTR, 0);
-    registers_.write(block + RADV, 0);
-  }
+  registers_.write(block + RDTR, 0);
+  if (has_radv_) registers_.write(block + RADV, 0);
   // Fetch descriptors when fewer than 32 are left on the chip and 4 are to be had; write each back at once.
-  registers_.write(block + RXDCTL, dctl::GRAN | 1u << dctl::WTHRESH_SHIFT | 4u << dctl::HTHRESH_SHIFT | 32u);
+  registers_.write(block + RXDCTL, kThresholds | 4u << dctl::HTHRESH_SHIFT | 32u);
   return {};
 }
 
+// Manual, "Transmit Initialization"; TIPG's values are its for copper.
 Result<void> E1000Port::program_transmit() {
-  registers_.set(TRANSMIT_BLOCK + TARC, 1u << 26);  // as Linux's e1000e, for an erratum
   write_transmit_ring();
-  // Write each descriptor back at once. Bit 22 must be set, by Linux's e1000e; the datasheet reserves it.
-  registers_.write(TRANSMIT_BLOCK + TXDCTL, dctl::GRAN | dctl::TX_COUNT_DESC | 1u << dctl::WTHRESH_SHIFT);
-  registers_.write(TIPG, 8 | 8 << 10 | 6 << 20);  // the datasheet's values for copper
-  registers_.write(
-      TCTL, tctl::EN | tctl::PSP | tctl::RTLC | tctl::MULR | 15u << tctl::CT_SHIFT | 63u << tctl::COLD_SHIFT);
+  registers_.write(TRANSMIT_BLOCK + TXDCTL, kThresholds);
+  registers_.write(TIPG, 8 | 8 << 10 | 6 << 20);
+  registers_.write(TCTL, tctl::EN | tctl::PSP | tctl::RTLC | 15u << tctl::CT_SHIFT | 63u << tctl::COLD_SHIFT);
   return {};
 }
 
@@ -182,22 +161,5 @@ uint32_t E1000Port::receive_control() const {
   return rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | rctl::SECRC | buffer_size_bits(buffer_bytes()) |
          (jumbo() ? rctl::LPE : 0) | (options_.bad ? rctl::SBP : 0);
 }
-
-// ---- interrupts --------------------------------------------------------------------------------------
-
-Wake E1000Port::wake_of(uint32_t queue) const {
-  return {.own_vector = true,
-          .vector = static_cast<int>(queue),
-          .cause = ICR,
-          .set = IMS,
-          .clear = IMC,
-          .bits = interrupt::RXQ0 << queue};
-}
-
-void E1000Port::mask_interrupts() { registers_.write(IMC, interrupt::ALL); }
-
-void E1000Port::clear_link_interrupt() { registers_.write(ICR, interrupt::LSC | interrupt::OTHER); }
-
-void E1000Port::unmask_link_interrupt() { registers_.write(IMS, interrupt::OTHER | interrupt::LSC); }
 
 }  // namespace ringcap::e1000

@@ -1,7 +1,9 @@
-// The e1000e port: an Intel 82574L (8086:10d3), from reset to receiving. What it shares with other gigabit
-// NICs, and the port's states, are in driver/intel/port.h. Control thread.
+// The e1000 port: Intel's 82540EM, 82544GC, 82545EM and 82546EB, from reset to receiving. One queue each way,
+// legacy descriptors, one interrupt for everything. What it shares with other gigabit NICs, and the port's
+// states, are in driver/intel/port.h. Control thread.
 //
-// Reads top to bottom like the datasheet's chapter "Initialization": reset, configure, start queues.
+// Reads top to bottom like the manual's chapter "General Initialization and Reset Operation": reset, general
+// configuration, receive initialization, transmit initialization.
 #pragma once
 
 #include <memory>
@@ -13,29 +15,33 @@ namespace ringcap::e1000 {
 
 class E1000Port final : public intel::GigabitPort {
  public:
-  // Takes the function over and resets it. Errors: an option that the 82574L cannot do (kUsage), a device
-  // that does not come out of reset.
+  // Takes the function over and resets it. Errors: an option that the chip cannot do (kUsage), a device that
+  // does not come out of reset.
   static Result<std::unique_ptr<Port>> open(std::unique_ptr<pci::Function> function,
                                             const pci::NicOptions& options);
   ~E1000Port() override { close(); }
 
  private:
-  E1000Port(std::unique_ptr<pci::Function> function, const pci::NicOptions& options);
+  E1000Port(std::unique_ptr<pci::Function> function, const pci::NicOptions& options, const ChipFacts& facts,
+            bool has_radv);
 
   Result<void> reset() override;
   Result<void> power_up_phy();
   void configure() override;
-  void configure_interrupts();
-  void configure_queues();
   Result<void> program_receive(uint32_t queue) override;
   Result<void> program_transmit() override;
   uint32_t receive_control() const override;
   std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) override;
+  std::unique_ptr<IntelReceive> make_receive(const ReceiveSettings& settings, pci::Function::DmaMemory ring,
+                                             const Wake& wake) override;
 
-  Wake wake_of(uint32_t queue) const override;
-  void mask_interrupts() override;
-  void clear_link_interrupt() override;
-  void unmask_link_interrupt() override;
+  void mask_interrupts() override { registers_.write(IMC, interrupt::ALL); }
+  // There is one interrupt for everything: the worker tells of link changes (driver/intel/receive.h).
+  Wake wake_of(uint32_t) const override { return {}; }
+  void clear_link_interrupt() override {}
+  void unmask_link_interrupt() override {}
+
+  bool has_radv_;
 };
 
 }  // namespace ringcap::e1000

@@ -1,11 +1,11 @@
 // The descriptors that Intel's gigabit NICs and their drivers hand each other in memory. 16 bytes each.
 //
-// Receive: extended (82574) and advanced with one buffer (82576 and later) are the same to a driver that
-// leaves the hash and checksum in the first word alone. The driver writes the address and a zero; the device
-// writes the second word last. Everything that matters is in that one word, so that one 64-bit load sees a
-// frame either not at all or whole.
-// Transmit: legacy (82574), advanced data (82576 and later). The device sets DD in those that asked for it.
-// A codec is what a queue is a template over; it has no state.
+// Receive: legacy (8254x) has status and errors in the second word, too, at other places. Extended (82574)
+// and advanced with one buffer (82576 and later) are the same to a driver that leaves the hash and checksum
+// in the first word alone. The driver writes the address and a zero; the device writes the second word last.
+// Everything that matters is in that one word, so that one 64-bit load sees a frame either not at all or
+// whole. Transmit: legacy (8254x, 82574), advanced data (82576 and later). The device sets DD in those that
+// asked for it. A codec is what a queue is a template over; it has no state.
 #pragma once
 
 #include <atomic>
@@ -19,9 +19,37 @@ struct Descriptor {
 };
 static_assert(sizeof(Descriptor) == 16);
 
+// What all kinds of receive descriptor have.
+struct Receive {
+  // Pairs with the device's write-back: after it, the frame's bytes can be read.
+  static uint64_t load(Descriptor& descriptor) {
+    return std::atomic_ref(descriptor.word).load(std::memory_order_acquire);
+  }
+  // Hands the buffer at `address` to the device, as soon as the tail moves past it.
+  static void give(Descriptor& descriptor, uint64_t address) {
+    std::atomic_ref(descriptor.word).store(0, std::memory_order_relaxed);
+    descriptor.address = address;
+  }
+};
+
+// 8254x: "Receive Descriptor Format". The second word, written back:
+// length 16 | packet checksum 16 | status 8 | errors 8 | special 16.
+struct LegacyReceive : Receive {
+  static constexpr uint64_t kDone = uint64_t{1} << 32;           // DD
+  static constexpr uint64_t kEndOfPacket = uint64_t{1} << 33;    // EOP
+  static constexpr uint64_t kCrcError = uint64_t{1} << 40;       // CE
+  static constexpr uint64_t kSymbolError = uint64_t{1} << 41;    // SE
+  static constexpr uint64_t kSequenceError = uint64_t{1} << 42;  // SEQ
+  static constexpr uint64_t kCarrierError = uint64_t{1} << 44;   // CXE
+  static constexpr uint64_t kDataError = uint64_t{1} << 47;      // RXE
+  static constexpr uint64_t kErrors = kCrcError | kSymbolError | kSequenceError | kCarrierError | kDataError;
+
+  static uint32_t length(uint64_t word) { return static_cast<uint16_t>(word); }
+};
+
 // 82574: "Extended Rx Descriptor"; 82576: "Advanced Receive Descriptors", DESCTYPE 001b.
 // The second word, written back: extended status and error 32 | length 16 | VLAN tag 16.
-struct ExtendedReceive {
+struct ExtendedReceive : Receive {
   static constexpr uint64_t kDone = 1 << 0;            // DD
   static constexpr uint64_t kEndOfPacket = 1 << 1;     // EOP
   static constexpr uint64_t kCrcError = 1 << 24;       // CE
@@ -32,15 +60,6 @@ struct ExtendedReceive {
   static constexpr uint64_t kErrors = kCrcError | kSymbolError | kSequenceError | kCarrierError | kDataError;
 
   static uint32_t length(uint64_t word) { return static_cast<uint16_t>(word >> 32); }
-  // Pairs with the device's write-back: after it, the frame's bytes can be read.
-  static uint64_t load(Descriptor& descriptor) {
-    return std::atomic_ref(descriptor.word).load(std::memory_order_acquire);
-  }
-  // Hands the buffer at `address` to the device, as soon as the tail moves past it.
-  static void give(Descriptor& descriptor, uint64_t address) {
-    std::atomic_ref(descriptor.word).store(0, std::memory_order_relaxed);
-    descriptor.address = address;
-  }
 };
 
 // What both kinds of transmit descriptor have at the same place.

@@ -58,9 +58,8 @@ uint32_t GigabitPort::buffer_need() const { return jumbo() ? kJumboBuffer : kSho
 // everything ends before byte 1,976 of 2,048. Not with bad=1 (SBP lets longer frames in), and not with a
 // larger MTU: then the device might write a long frame beyond the buffer's end.
 Result<void> GigabitPort::make_queues() {
-  QueueCounting& counting = *this;
   for (uint32_t number = 0; number < options_.queues; ++number) {
-    auto memory = function_->dma_allocate(uint64_t{options_.descriptors} * sizeof(Descriptor));
+    auto memory = allocate_ring(uint64_t{options_.descriptors} * sizeof(Descriptor));
     if (!memory) return std::unexpected(memory.error());
     Wake wake = own_vectors_ ? wake_of(number) : Wake{.link_event_fd = link_event_.get()};
     wake.function = function_.get();
@@ -73,19 +72,35 @@ Result<void> GigabitPort::make_queues() {
                                    .bad = options_.bad,
                                    .colour = !jumbo() && !options_.bad,
                                    .tail = receive_block(number) + RDT};
-    auto ring = std::make_unique<ReceiveRing>(settings, registers_, *memory, counting, wake);
+    std::unique_ptr<IntelReceive> ring = make_receive(settings, *memory, wake);
     rings_.push_back(ring.get());
     queues_.push_back(std::move(ring));
   }
   if (!options_.transmit) return {};
-  auto memory = function_->dma_allocate(IntelTransmitQueue::ring_bytes());
+  auto memory = allocate_ring(IntelTransmitQueue::ring_bytes());
   if (!memory) return std::unexpected(memory.error());
   transmit_ = make_transmit(*memory);
   return {};
 }
 
+std::unique_ptr<IntelReceive> GigabitPort::make_receive(const ReceiveSettings& settings,
+                                                        pci::Function::DmaMemory ring, const Wake& wake) {
+  return std::make_unique<IntelReceiveQueue<ExtendedReceive>>(settings, registers_, ring, counting(), wake);
+}
+
+// Where it matters, room for two, of which one does not cross the boundary.
+Result<pci::Function::DmaMemory> GigabitPort::allocate_ring(uint64_t bytes) {
+  const uint64_t within = facts_.ring_within;
+  auto memory = function_->dma_allocate(within == 0 ? bytes : 2 * bytes);
+  if (!memory || within == 0) return memory;
+  const auto first = static_cast<uint64_t>(memory->iova);
+  const bool crosses = first / within != (first + bytes - 1) / within;
+  const uint64_t skip = crosses ? within - first % within : 0;
+  return pci::Function::DmaMemory{memory->data + skip, pci::Iova{first + skip}, bytes};
+}
+
 void GigabitPort::set_receive_arena(pci::Iova arena) {
-  for (ReceiveRing* ring : rings_) ring->set_arena(arena);
+  for (IntelReceive* ring : rings_) ring->set_arena(arena);
 }
 
 // ---- for the families -------------------------------------------------------------------------------
@@ -142,7 +157,7 @@ Error GigabitPort::stuck(const std::string& what, bool quiet) const {
 // ---- start and stop ----------------------------------------------------------------------------------
 
 bool GigabitPort::armed() const {
-  return std::ranges::all_of(rings_, [](const ReceiveRing* ring) { return ring->armed(); });
+  return std::ranges::all_of(rings_, [](const IntelReceive* ring) { return ring->armed(); });
 }
 
 Result<void> GigabitPort::bring_up() {
@@ -165,7 +180,7 @@ Result<void> GigabitPort::start_queues() {
   if (!done) return done;
   if (transmit_) transmit_->open();
   registers_.write(RCTL, receive_control());
-  for (ReceiveRing* ring : rings_) ring->open();  // after RCTL.EN, or the device does not see it
+  for (IntelReceive* ring : rings_) ring->open();  // after RCTL.EN, or the device does not see it
   if (own_vectors_) unmask_link_interrupt();
   registers_.flush();
   return {};
@@ -207,7 +222,7 @@ QueueCounters GigabitPort::count_all() const {
   const uint64_t good = statistics_.of(GPRC), full = statistics_.of(MPC);
   uint64_t bad = 0, delivered = 0;
   for (const uint32_t counter : {CRCERRS, RUC, RFC, ROC, RJC}) bad += statistics_.of(counter);
-  for (const ReceiveRing* ring : rings_) delivered += ring->bad_delivered();
+  for (const IntelReceive* ring : rings_) delivered += ring->bad_delivered();
   if (options_.bad) return {.received = good + full + delivered, .missed = full + dropped(), .bad = 0};
   return {.received = good + full + bad, .missed = full + dropped(), .bad = bad};
 }

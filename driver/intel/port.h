@@ -27,12 +27,11 @@ struct ChipFacts {
   uint32_t receive_block = 0, receive_stride = 0;
   uint32_t transmit_block = 0;
   uint32_t longest_overhead = 18;  // bytes of the longest good frame above the MTU, without CRC
+  uint64_t ring_within = 0;        // a power of two: no ring may cross a multiple of it; 0: may
 };
 
 class GigabitPort : public pci::NicPort, private QueueCounting {
  public:
-  using ReceiveRing = IntelReceiveQueue<ExtendedReceive>;
-
   std::string driver() const override { return facts_.driver; }
   uint32_t buffer_need() const override;
   std::vector<TransmitQueue*> transmit_queues() override {
@@ -69,6 +68,7 @@ class GigabitPort : public pci::NicPort, private QueueCounting {
   virtual void update_statistics() { statistics_.update(registers_); }
 
   // ---- for families
+  QueueCounting& counting() { return *this; }
   bool jumbo() const;
   uint32_t longest_frame() const;  // without CRC
   uint32_t buffer_bytes() const { return rings_[0]->buffer_bytes(); }
@@ -87,11 +87,14 @@ class GigabitPort : public pci::NicPort, private QueueCounting {
   Registers registers_;
   Statistics statistics_;
   pci::RssKey rss_key_ = pci::random_rss_key();
-  std::vector<ReceiveRing*> rings_;  // queues_
+  std::vector<IntelReceive*> rings_;  // queues_
   std::unique_ptr<IntelTransmitQueue> transmit_;
 
  private:
   virtual std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) = 0;
+  virtual std::unique_ptr<IntelReceive> make_receive(const ReceiveSettings& settings,
+                                                     pci::Function::DmaMemory ring, const Wake& wake);
+  Result<pci::Function::DmaMemory> allocate_ring(uint64_t bytes);
   QueueCounters count_queue(uint32_t queue) override;
   QueueCounters count_all() const;
   bool armed() const override;

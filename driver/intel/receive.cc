@@ -196,6 +196,7 @@ void IntelReceiveQueue<Codec>::disable_wake() {
   wake_.function->consume_interrupt(static_cast<uint32_t>(wake_.vector));
 }
 
+template class IntelReceiveQueue<LegacyReceive>;
 template class IntelReceiveQueue<ExtendedReceive>;
 
 }  // namespace ringcap::intel

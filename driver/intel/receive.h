@@ -53,8 +53,25 @@ struct ReceiveSettings {
   uint32_t tail = 0;          // RDT's offset
 };
 
+// What the port needs of it, whatever its descriptors.
+class IntelReceive : public ReceiveQueue {
+ public:
+  // Control thread. Where the device reaches the arena: before arm().
+  virtual void set_arena(pci::Iova arena) = 0;
+  virtual bool armed() const = 0;
+  virtual uint32_t buffer_bytes() const = 0;
+  virtual uint64_t ring_iova() const = 0;
+  virtual uint32_t ring_bytes() const = 0;
+  // Frames with errors that were delivered.
+  virtual uint64_t bad_delivered() const = 0;
+  // The slot that the device must write next: after a reset, head and tail begin there.
+  virtual uint32_t resume_at() = 0;
+  // Once the device takes it: gives it all armed slots.
+  virtual void open() = 0;
+};
+
 template <class Codec>
-class IntelReceiveQueue final : public ReceiveQueue {
+class IntelReceiveQueue final : public IntelReceive {
  public:
   // Where colour is on, the last start of a frame in its buffer.
   static constexpr uint32_t kLastStart = 7 * 64;
@@ -76,18 +93,14 @@ class IntelReceiveQueue final : public ReceiveQueue {
   void enable_wake() override;
   void disable_wake() override;
 
-  // Control thread. Where the device reaches the arena: before arm().
-  void set_arena(pci::Iova arena) { arena_ = static_cast<uint64_t>(arena); }
-  bool armed() const { return held_in_ring_.load(std::memory_order_acquire); }
-  uint32_t buffer_bytes() const { return region_.buffer_bytes; }
-  uint64_t ring_iova() const { return ring_iova_; }
-  uint32_t ring_bytes() const { return settings_.descriptors * sizeof(Descriptor); }
-  // Frames with errors that were delivered.
-  uint64_t bad_delivered() const { return bad_delivered_.load(std::memory_order_relaxed); }
-  // The slot that the device must write next: after a reset, head and tail begin there.
-  uint32_t resume_at();
-  // Once the device takes it: gives it all armed slots.
-  void open();
+  void set_arena(pci::Iova arena) override { arena_ = static_cast<uint64_t>(arena); }
+  bool armed() const override { return held_in_ring_.load(std::memory_order_acquire); }
+  uint32_t buffer_bytes() const override { return region_.buffer_bytes; }
+  uint64_t ring_iova() const override { return ring_iova_; }
+  uint32_t ring_bytes() const override { return settings_.descriptors * sizeof(Descriptor); }
+  uint64_t bad_delivered() const override { return bad_delivered_.load(std::memory_order_relaxed); }
+  uint32_t resume_at() override;
+  void open() override;
 
  private:
   // Where a frame starts in buffer `index`. 2 KiB apart, all starts would fall into the same few cache
@@ -127,6 +140,7 @@ class IntelReceiveQueue final : public ReceiveQueue {
   std::atomic<uint64_t> bad_delivered_{0};
 };
 
+extern template class IntelReceiveQueue<LegacyReceive>;
 extern template class IntelReceiveQueue<ExtendedReceive>;
 
 }  // namespace ringcap::intel

@@ -1,6 +1,6 @@
 // Registers and bits that Intel's gigabit NICs from the 82540 to the I211 have at the same place, as far as
 // ringcap uses them, by their names in the datasheets (82574: revision 3.4, 82576: 2.7, I350: 2.7,
-// I210: 3.7). What only one family has is in driver/e1000/registers.h and driver/igb/registers.h.
+// I210: 3.7). What only one family has is in driver/e1000e/registers.h and driver/igb/registers.h.
 //
 // Queues' registers are given from the beginning of the queue's block; where the blocks are differs.
 #pragma once

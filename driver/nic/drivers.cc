@@ -5,6 +5,7 @@
 #include <string>
 
 #include "driver/e1000/port.h"
+#include "driver/e1000e/port.h"
 #include "driver/igb/port.h"
 #include "driver/virtio/port.h"
 
@@ -19,7 +20,11 @@ constexpr NicDriver model_only(uint16_t device, const char* name) {
 }
 
 constexpr NicDriver kDrivers[] = {
-    {0x8086, 0x10d3, "e1000e", "Intel 82574L", e1000::E1000Port::open},
+    {0x8086, 0x100e, "e1000", "Intel 82540EM", e1000::E1000Port::open},
+    {0x8086, 0x100c, "e1000", "Intel 82544GC", e1000::E1000Port::open},
+    {0x8086, 0x100f, "e1000", "Intel 82545EM", e1000::E1000Port::open},
+    {0x8086, 0x1010, "e1000", "Intel 82546EB", e1000::E1000Port::open, false, false},
+    {0x8086, 0x10d3, "e1000e", "Intel 82574L", e1000e::E1000ePort::open},
     {0x8086, 0x10c9, "igb", "Intel 82576", igb::IgbPort::open},
     {0x8086, 0x10e8, "igb", "Intel 82576, four ports", igb::IgbPort::open},
     {0x8086, 0x1526, "igb", "Intel 82576 ET2, four ports", igb::IgbPort::open},

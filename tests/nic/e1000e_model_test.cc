@@ -4,7 +4,7 @@
 #include <set>
 
 #include "capture/base/mapping.h"
-#include "driver/e1000/registers.h"
+#include "driver/e1000e/registers.h"
 #include "driver/intel/descriptors.h"
 #include "tests/nic/model.h"
 #include "tests/nic/nic_test.h"
@@ -12,7 +12,7 @@
 namespace ringcap::nic {
 namespace {
 
-namespace reg = e1000;
+namespace reg = e1000e;
 using Bytes = std::vector<uint8_t>;
 
 constexpr uint32_t kBadCrcBit = 1u << 24;

@@ -7,11 +7,12 @@
 #include <cstring>
 
 #include "driver/e1000/registers.h"
+#include "driver/e1000e/registers.h"
 #include "driver/intel/descriptors.h"
 
 namespace ringcap::nic {
 
-namespace reg = e1000;
+namespace reg = e1000e;
 
 namespace {
 
@@ -70,6 +71,23 @@ const ChipMap& map_of_82574() {
                      reg::GORCL + 4, reg::GOTCL,    reg::GOTCL + 4, reg::RNBC,   reg::RUC,    reg::RFC,
                      reg::ROC,       reg::RJC,      reg::MPTC,      reg::BPTC},
       .tables = {{reg::MTA, 512}, {reg::RETA, 128}, {reg::RSSRK, 40}, {reg::EITR, 20}}};
+  return map;
+}
+
+// The same chip without what came with PCIe: extended descriptors, RSS, MSI-X, TARC, GCR, EXTCNF_CTRL.
+const ChipMap& map_of_82546() {
+  static const ChipMap map = [] {
+    ChipMap made = map_of_82574();
+    made.device = 0x1010;
+    made.receive_queues = 1;
+    made.legacy_receive = true;
+    for (const uint32_t newer : {reg::EECD, reg::EXTCNF_CTRL, reg::GCR, reg::EIAC, reg::IVAR, reg::RFCTL,
+                                 reg::MRQC, reg::TRANSMIT_BLOCK + reg::TARC})
+      made.plain.erase(newer);
+    made.plain.insert({e1000::FCAL, e1000::FCAH, e1000::FCT, e1000::FCTTV});
+    made.tables = {{reg::MTA, 512}};
+    return made;
+  }();
   return map;
 }
 
@@ -153,7 +171,9 @@ bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, uint
   }
   const uint64_t length = how.length >= 0 ? static_cast<uint32_t>(how.length) : frame.size();
   descriptor->address = 0x5a5a'5a5a'5a5a'5a5a;  // the device writes over it
-  const uint64_t word = length << 32 | how.errors | (how.end_of_packet ? 2 : 0) | 1;
+  const uint64_t status = (how.end_of_packet ? 2 : 0) | 1;
+  const uint64_t word = map.legacy_receive ? length | status << 32 | uint64_t{how.errors >> 24} << 40
+                                           : length << 32 | how.errors | status;
   std::atomic_ref(descriptor->word).store(word, std::memory_order_release);
   head = (head + 1) % (receive_register(queue, reg::RDLEN) / 16);
   return true;

@@ -23,7 +23,7 @@ namespace ringcap::nic {
 // How a frame's descriptor is written back; the defaults are a good frame's.
 struct WriteBack {
   bool end_of_packet = true;
-  uint32_t errors = 0;  // bits of the extended status and error word
+  uint32_t errors = 0;  // bits of the extended status and error word, whatever the format
   int32_t length = -1;  // -1: what the frame has
   bool write_data = true;
 };
@@ -39,11 +39,13 @@ struct ChipMap {
     uint32_t offset, bytes;
   };
   std::vector<Table> tables;
+  bool legacy_receive = false;  // descriptors: legacy, not extended
 
   bool knows(uint32_t offset) const;
   bool in_receive_block(uint32_t offset) const;
 };
 const ChipMap& map_of_82574();
+const ChipMap& map_of_82546();
 
 class Chip {
  public:

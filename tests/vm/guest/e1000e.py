@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The parts of the tests/vm/e1000e_*_test, igb_*_test and virtio_*_test scripts that run inside the guest.
+"""The parts of the tests/vm/e1000_*_test, e1000e_*_test, igb_*_test and virtio_*_test scripts that run inside the guest.
 
     e1000e.py receive SHARE     an engine on the NIC, a consumer that writes a file; the file is what was sent
     e1000e.py receive_flows SHARE   the same over several queues: what was sent, each flow in its order
