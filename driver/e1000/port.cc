@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
+#include <vector>
 
 namespace ringcap::e1000 {
 namespace {
@@ -46,6 +47,16 @@ ChipFacts facts_of(const Chip& chip) {
           .ring_within = chip.within_64k ? 64u << 10 : 0};
 }
 
+// Those that QEMU's model of these chips does not clear when they are read.
+std::vector<Counter> counters_of_chip() {
+  std::vector<Counter> all(common_counters().begin(), common_counters().end());
+  for (Counter& counter : all) {
+    constexpr uint32_t kKept[] = {CRCERRS, ALGNERRC, MPC, RNBC, RFC, RJC};
+    counter.may_keep = std::ranges::find(kKept, counter.offset) != std::end(kKept);
+  }
+  return all;
+}
+
 // RCTL.BSIZE and BSEX.
 uint32_t buffer_size_bits(uint32_t bytes) {
   switch (bytes) {
@@ -80,7 +91,7 @@ Result<std::unique_ptr<Port>> E1000Port::open(std::unique_ptr<pci::Function> fun
 
 E1000Port::E1000Port(std::unique_ptr<pci::Function> function, const pci::NicOptions& options,
                      const ChipFacts& facts, bool has_radv)
-    : GigabitPort(std::move(function), options, facts, common_counters()), has_radv_(has_radv) {}
+    : GigabitPort(std::move(function), options, facts, counters_of_chip()), has_radv_(has_radv) {}
 
 std::unique_ptr<IntelReceive> E1000Port::make_receive(const ReceiveSettings& settings,
                                                       pci::Function::DmaMemory ring, const Wake& wake) {

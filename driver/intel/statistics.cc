@@ -1,5 +1,7 @@
 #include "driver/intel/statistics.h"
 
+#include <utility>
+
 #include "driver/intel/registers.h"
 
 namespace ringcap::intel {
@@ -37,21 +39,42 @@ uint64_t read(const Registers& registers, const Counter& counter) {
 
 std::span<const Counter> common_counters() { return kCommon; }
 
-Statistics::Statistics(std::span<const Counter> counters) : counters_(counters.begin(), counters.end()) {
+Statistics::Statistics(std::span<const Counter> counters)
+    : counters_(counters.begin(), counters.end()), kept_(counters_.size()) {
   for (const Counter& counter : counters_) all_.push_back({counter.name, 0});
 }
 
-void Statistics::update(const Registers& registers) {
+// What was counted since the last look. A register that keeps its value may begin anew at a reset.
+uint64_t Statistics::read_news(const Registers& registers, size_t counter) {
+  const uint64_t first = read(registers, counters_[counter]);
+  Kept& kept = kept_[counter];
+  if (kept.keeps) {
+    const uint64_t last = std::exchange(kept.last, first);
+    return first >= last ? first - last : first;
+  }
+  if (!counters_[counter].may_keep || first == 0) return first;
+  const uint64_t second = read(registers, counters_[counter]);
+  if (second != first) return first + second;
+  const uint64_t third = read(registers, counters_[counter]);
+  if (third != first) return first + second + third;
+  kept = {.keeps = true, .last = first};
+  return first;
+}
+
+std::vector<uint64_t> Statistics::read_news(const Registers& registers) {
   std::vector<uint64_t> news;
-  for (const Counter& counter : counters_) news.push_back(read(registers, counter));
+  for (size_t i = 0; i < counters_.size(); ++i) news.push_back(read_news(registers, i));
+  return news;
+}
+
+void Statistics::update(const Registers& registers) {
+  const std::vector<uint64_t> news = read_news(registers);
   // Asked last: a device that answers now answered before.
   if (registers.read(STATUS) == kAbsent) return;
   for (size_t i = 0; i < news.size(); ++i) all_[i].value += news[i];
 }
 
-void Statistics::clear(const Registers& registers) const {
-  for (const Counter& counter : counters_) static_cast<void>(read(registers, counter));
-}
+void Statistics::clear(const Registers& registers) { static_cast<void>(read_news(registers)); }
 
 uint64_t Statistics::of(uint32_t offset) const {
   for (size_t i = 0; i < counters_.size(); ++i) {

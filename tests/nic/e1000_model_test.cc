@@ -89,6 +89,26 @@ TEST_F(E1000Fault, counters_say_what_the_chip_missed_and_what_was_bad) {
   EXPECT_EQ(counters.bad, 2u);
 }
 
+// QEMU's model does not clear MPC. Real chips do.
+TEST_F(E1000Fault, register_that_reading_does_not_clear_is_counted_once) {
+  for (const bool keeps : {true, false}) {
+    run();
+    if (keeps) chip_->sticky = {reg::MPC};
+    for (const uint64_t missed : {3u, 3u, 10u, 10u, 17u}) {
+      const uint64_t before = nic_->queue().counters().missed;
+      chip_->count(reg::MPC, static_cast<uint32_t>(missed - before));
+      EXPECT_EQ(nic_->queue().counters().missed, missed);
+    }
+    nic_->port().stop();
+    ASSERT_TRUE(nic_->port().start());
+    EXPECT_EQ(nic_->queue().counters().missed, 17u);
+    chip_->count(reg::MPC, 5);
+    EXPECT_EQ(nic_->queue().counters().missed, 22u);
+    chip_->registers[reg::MPC] = keeps ? 2 : 0;  // the device began anew
+    EXPECT_EQ(nic_->queue().counters().missed, keeps ? 24u : 22u);
+  }
+}
+
 TEST_F(E1000Fault, no_ring_crosses_a_multiple_of_64_kib) {
   iova_offset_ = 0xf000;  // one page before such a multiple
   for (const uint32_t descriptors : {64u, 1024u, 2048u, 4096u}) {

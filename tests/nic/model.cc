@@ -81,8 +81,8 @@ const ChipMap& map_of_82546() {
     made.device = 0x1010;
     made.receive_queues = 1;
     made.legacy_receive = true;
-    for (const uint32_t newer : {reg::EECD, reg::EXTCNF_CTRL, reg::GCR, reg::EIAC, reg::IVAR, reg::RFCTL,
-                                 reg::MRQC, reg::TRANSMIT_BLOCK + reg::TARC})
+    for (const uint32_t newer : {reg::EXTCNF_CTRL, reg::GCR, reg::EIAC, reg::IVAR, reg::RFCTL, reg::MRQC,
+                                 reg::TRANSMIT_BLOCK + reg::TARC})
       made.plain.erase(newer);
     made.plain.insert({e1000::FCAL, e1000::FCAH, e1000::FCT, e1000::FCTTV});
     made.tables = {{reg::MTA, 512}};
@@ -96,6 +96,7 @@ const ChipMap& map_of_82546() {
 uint32_t Chip::read(uint32_t offset) {
   if (removed) return ~0u;
   if (!map.knows(offset)) complaints.push_back(fmt::format("read of {:#x}", offset));
+  if (sticky.contains(offset)) return registers[offset];
   if (map.statistics.contains(offset) || offset == reg::ICR) return std::exchange(registers[offset], 0);
   switch (offset) {
     case reg::STATUS:

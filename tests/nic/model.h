@@ -60,7 +60,8 @@ class Chip {
 
   // ---- faults
   bool reset_hangs = false;
-  bool removed = false;  // registers read as ones
+  std::set<uint32_t> sticky;  // statistics that reading does not clear
+  bool removed = false;       // registers read as ones
   bool bus_master = false;
   uint32_t armed(uint32_t queue = 0) const;  // descriptors that the device may use
   uint32_t& receive_register(uint32_t queue, uint32_t offset);
