@@ -41,6 +41,7 @@ Result<void> GigabitPort::initialise() {
   bar_ = std::move(*bar);
   registers_ = Registers(bar_.get());
   if (Result<void> done = reset(); !done) return done;
+  statistics_.clear(registers_);  // whoever had it before may have died without reading them
   if (Result<void> armed = arm_interrupts(facts_.vectors); !armed) return armed;
   if (Result<void> watched = watch_events(); !watched) return watched;
   return make_queues();

@@ -21,6 +21,7 @@ class E1000Fault : public testing::Test {
     chip_ = std::make_shared<Chip>(map_of_82546());
     chip_->reset_hangs = reset_hangs_;
     chip_->next_iova += iova_offset_;
+    chip_->count(reg::GPRC, counted_before_);
     return open_nic(std::make_unique<ModelFunction>(chip_), options);
   }
   void run(pci::NicOptions options = {}) {
@@ -41,6 +42,7 @@ class E1000Fault : public testing::Test {
 
   bool reset_hangs_ = false;
   uint64_t iova_offset_ = 0;
+  uint32_t counted_before_ = 0;
   std::shared_ptr<Chip> chip_;
   std::vector<std::byte> memory_;
   std::unique_ptr<OpenPort> nic_;
@@ -87,6 +89,15 @@ TEST_F(E1000Fault, counters_say_what_the_chip_missed_and_what_was_bad) {
   EXPECT_EQ(counters.received, 15u);
   EXPECT_EQ(counters.missed, 3u);
   EXPECT_EQ(counters.bad, 2u);
+}
+
+// A reset need not clear them (QEMU's does not), and whoever had the NIC before may have died without
+// reading.
+TEST_F(E1000Fault, what_the_chip_counted_for_somebody_else_is_not_counted) {
+  counted_before_ = 40;
+  auto port = open({.descriptors = 64});
+  ASSERT_TRUE(port) << port.error().message();
+  EXPECT_EQ((*port)->counters().received, 0u);  // asked before it was started
 }
 
 // QEMU's model does not clear MPC. Real chips do.
