@@ -94,6 +94,14 @@ TEST(PcapShim, a_file_that_took_the_number_of_a_descriptor_of_ours_stays_open) {
                      {{"PROBE_STRICT", "1"}});
 }
 
+TEST(PcapShim, a_program_with_the_address_and_undefined_sanitizers_runs_and_they_find_nothing) {
+  TestDir dir;
+  Engine engine({"gen:rate=50k", "--memory", "plain", "--arena", "32M"});
+  const auto outcome = run({PCAP_SANITIZED, "ringcap:" + engine.name(), dir.file("x.pcap")}, with_shim());
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "frames 1000, counted 1\n") << outcome.err;
+}
+
 TEST(PcapShim, frames_are_read_only_and_RINGCAP_PCAP_COPY_makes_copies) {
   const Lab lab;
   EXPECT_EQ(lab.own("writes_into_frames").status, 128 + SIGSEGV);
