@@ -335,7 +335,7 @@ int run_send(const Words& words) {
   cli.options()("speed", po::value(&send.speed)->value_name("X"), "X times the recorded speed");
   cli.options()("flat-out", po::bool_switch(&send.flat_out), "as fast as the port takes them");
   cli.options()("loop", po::value(&send.loop)->value_name("N"), "play the file N times; 0: for ever");
-  cli.options()("to", po::value(&send.port)->value_name("PORT"),
+  cli.options()("port", po::value(&send.port)->value_name("PORT"),
                 "with NAME: which of the engine's ports; the first that sends if not given");
   cli.options()("memory", po::value(&send.memory)->value_name("BYTES"),
                 "with PORT: memory for frames on their way, 16M if not given");

@@ -22,7 +22,7 @@ TEST(Commands, one_that_is_not_there_lists_those_that_are) {
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(outcome.out, "");
   EXPECT_NE(outcome.err.find("no such command: 'captrue'"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.err.find("up down capture stat balance devices bind unbind doctor filter run version"),
+  EXPECT_NE(outcome.err.find("up down capture stat balance bridge devices bind unbind doctor filter run send version"),
             std::string::npos)
       << outcome.err;
 }
@@ -105,6 +105,7 @@ const Page kPages[] = {
     {"ringcap-devices.1", {"devices"}}, {"ringcap-bind.1", {"bind", "unbind"}},
     {"ringcap-doctor.1", {"doctor"}},   {"ringcap-balance.1", {"balance"}},
     {"ringcap-filter.1", {"filter"}},   {"ringcap-run.1", {"run"}},
+    {"ringcap-bridge.1", {"bridge"}},   {"ringcap-send.1", {"send"}},
 };
 const std::set<std::string> kCommon = {"--help", "--config", "--log-level", "-h"};
 
