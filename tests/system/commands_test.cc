@@ -22,7 +22,8 @@ TEST(Commands, one_that_is_not_there_lists_those_that_are) {
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(outcome.out, "");
   EXPECT_NE(outcome.err.find("no such command: 'captrue'"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.err.find("up down capture stat balance bridge devices bind unbind doctor filter run send version"),
+  EXPECT_NE(outcome.err.find(
+                "up down capture stat balance bridge devices bind unbind doctor filter run send version"),
             std::string::npos)
       << outcome.err;
 }
