@@ -125,4 +125,18 @@ std::string devices_text(const DeviceList& devices) {
   return out + fmt::format("Engines that run: {}\n", fmt::join(devices.engines, ", "));
 }
 
+Json registers_json(const std::string& address, const std::vector<pci::RegisterValue>& registers) {
+  Json out = {{"schema", "ringcap.registers/1"}, {"address", address}, {"registers", Json::array()}};
+  for (const pci::RegisterValue& each : registers)
+    out["registers"].push_back({{"name", each.name}, {"offset", each.offset}, {"value", each.value}});
+  return out;
+}
+
+std::string registers_text(const std::vector<pci::RegisterValue>& registers) {
+  std::vector<std::vector<std::string>> rows = {{"REGISTER", "OFFSET", "VALUE"}};
+  for (const pci::RegisterValue& each : registers)
+    rows.push_back({each.name, fmt::format("{:#07x}", each.offset), fmt::format("{:#010x}", each.value)});
+  return format_table(rows);
+}
+
 }  // namespace ringcap::tools

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "driver/pci/dump.h"
 #include "tools/nic.h"
 
 namespace ringcap::tools {
@@ -29,5 +30,10 @@ DeviceList list_devices(const Roots& roots);
 // The schema ringcap.devices/1.
 nlohmann::ordered_json devices_json(const DeviceList& devices);
 std::string devices_text(const DeviceList& devices);
+
+// The schema ringcap.registers/1.
+nlohmann::ordered_json registers_json(const std::string& address,
+                                      const std::vector<pci::RegisterValue>& registers);
+std::string registers_text(const std::vector<pci::RegisterValue>& registers);
 
 }  // namespace ringcap::tools

@@ -7,6 +7,7 @@
 #include "driver/e1000/port.h"
 #include "driver/e1000e/port.h"
 #include "driver/igb/port.h"
+#include "driver/intel/dump.h"
 #include "driver/virtio/port.h"
 
 namespace ringcap {
@@ -16,18 +17,18 @@ constexpr uint32_t kVendorId = 0x00, kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.
 
 // Of the igb family, what QEMU does not have.
 constexpr NicDriver model_only(uint16_t device, const char* name) {
-  return {0x8086, device, "igb", name, igb::IgbPort::open, false, false};
+  return {0x8086, device, "igb", name, igb::IgbPort::open, intel::dump_igb, false, false};
 }
 
 constexpr NicDriver kDrivers[] = {
-    {0x8086, 0x100e, "e1000", "Intel 82540EM", e1000::E1000Port::open},
-    {0x8086, 0x100c, "e1000", "Intel 82544GC", e1000::E1000Port::open},
-    {0x8086, 0x100f, "e1000", "Intel 82545EM", e1000::E1000Port::open},
-    {0x8086, 0x1010, "e1000", "Intel 82546EB", e1000::E1000Port::open, false, false},
-    {0x8086, 0x10d3, "e1000e", "Intel 82574L", e1000e::E1000ePort::open},
-    {0x8086, 0x10c9, "igb", "Intel 82576", igb::IgbPort::open},
-    {0x8086, 0x10e8, "igb", "Intel 82576, four ports", igb::IgbPort::open},
-    {0x8086, 0x1526, "igb", "Intel 82576 ET2, four ports", igb::IgbPort::open},
+    {0x8086, 0x100e, "e1000", "Intel 82540EM", e1000::E1000Port::open, intel::dump_8254x},
+    {0x8086, 0x100c, "e1000", "Intel 82544GC", e1000::E1000Port::open, intel::dump_8254x},
+    {0x8086, 0x100f, "e1000", "Intel 82545EM", e1000::E1000Port::open, intel::dump_8254x},
+    {0x8086, 0x1010, "e1000", "Intel 82546EB", e1000::E1000Port::open, intel::dump_8254x, false, false},
+    {0x8086, 0x10d3, "e1000e", "Intel 82574L", e1000e::E1000ePort::open, intel::dump_82574},
+    {0x8086, 0x10c9, "igb", "Intel 82576", igb::IgbPort::open, intel::dump_igb},
+    {0x8086, 0x10e8, "igb", "Intel 82576, four ports", igb::IgbPort::open, intel::dump_igb},
+    {0x8086, 0x1526, "igb", "Intel 82576 ET2, four ports", igb::IgbPort::open, intel::dump_igb},
     model_only(0x150e, "Intel 82580"),
     model_only(0x1516, "Intel 82580, two ports"),
     model_only(0x1521, "Intel I350"),
@@ -35,8 +36,8 @@ constexpr NicDriver kDrivers[] = {
     model_only(0x1533, "Intel I210"),
     model_only(0x157b, "Intel I210, without flash"),
     model_only(0x1539, "Intel I211"),
-    {0x1af4, 0x1041, "virtio", "virtio network device", virtio::VirtioPort::open},
-    {0x1af4, 0x1000, "virtio", "virtio network device, transitional", virtio::VirtioPort::open},
+    {0x1af4, 0x1041, "virtio", "virtio network device", virtio::VirtioPort::open, virtio::dump},
+    {0x1af4, 0x1000, "virtio", "virtio network device, transitional", virtio::VirtioPort::open, virtio::dump},
 };
 
 Error unknown(const std::string& address, uint32_t vendor, uint32_t device) {
@@ -64,15 +65,31 @@ const NicDriver* find_nic_driver(uint32_t vendor, uint32_t device) {
   return nullptr;
 }
 
-Result<std::unique_ptr<Port>> open_nic(std::unique_ptr<pci::Function> function,
-                                       const pci::NicOptions& options) {
-  const Result<uint32_t> vendor = function->config_read(kVendorId, 2);
+namespace {
+
+Result<const NicDriver*> driver_of(pci::Function& function) {
+  const Result<uint32_t> vendor = function.config_read(kVendorId, 2);
   if (!vendor) return std::unexpected(vendor.error());
-  const Result<uint32_t> device = function->config_read(kDeviceId, 2);
+  const Result<uint32_t> device = function.config_read(kDeviceId, 2);
   if (!device) return std::unexpected(device.error());
   const NicDriver* driver = find_nic_driver(*vendor, *device);
-  if (driver == nullptr) return std::unexpected(unknown(function->address(), *vendor, *device));
-  return driver->open(std::move(function), options);
+  if (driver == nullptr) return std::unexpected(unknown(function.address(), *vendor, *device));
+  return driver;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Port>> open_nic(std::unique_ptr<pci::Function> function,
+                                       const pci::NicOptions& options) {
+  const Result<const NicDriver*> driver = driver_of(*function);
+  if (!driver) return std::unexpected(driver.error());
+  return (*driver)->open(std::move(function), options);
+}
+
+Result<std::vector<pci::RegisterValue>> dump_nic(pci::Function& function) {
+  const Result<const NicDriver*> driver = driver_of(function);
+  if (!driver) return std::unexpected(driver.error());
+  return (*driver)->dump(function);
 }
 
 }  // namespace ringcap

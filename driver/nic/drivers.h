@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "capture/base/error.h"
 #include "capture/port/port.h"
+#include "driver/pci/dump.h"
 #include "driver/pci/function.h"
 #include "driver/pci/nic_options.h"
 
@@ -19,6 +21,7 @@ struct NicDriver {
   const char* driver;  // Port::driver()
   const char* name;    // of the chip
   Result<std::unique_ptr<Port>> (*open)(std::unique_ptr<pci::Function>, const pci::NicOptions&);
+  Result<std::vector<pci::RegisterValue>> (*dump)(pci::Function&);
   bool on_silicon = false;  // run on the real chip, not only on a model of it
   bool in_qemu = true;      // run against QEMU's model of the chip; else only against the one in the tests
 };
@@ -31,5 +34,8 @@ const NicDriver* find_nic_driver(uint32_t vendor, uint32_t device);
 // Opens the function with the driver for its PCI ids. The function is given back when the port is destroyed.
 Result<std::unique_ptr<Port>> open_nic(std::unique_ptr<pci::Function> function,
                                        const pci::NicOptions& options);
+
+// The function's registers, by the table of its driver; as whoever reached it left them.
+Result<std::vector<pci::RegisterValue>> dump_nic(pci::Function& function);
 
 }  // namespace ringcap

@@ -11,4 +11,10 @@ Result<std::unique_ptr<Port>> open_vfio_port(const std::string& address, const p
   return open_nic(std::move(*function), options);
 }
 
+Result<std::vector<pci::RegisterValue>> dump_vfio(const std::string& address) {
+  Result<std::unique_ptr<pci::Function>> function = vfio::VfioFunction::open(address);
+  if (!function) return std::unexpected(function.error());
+  return dump_nic(**function);
+}
+
 }  // namespace ringcap

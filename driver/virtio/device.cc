@@ -183,6 +183,31 @@ Result<void> Device::set_configuration_vector(uint32_t vector) {
   return {};
 }
 
+std::vector<pci::RegisterValue> Device::registers() {
+  std::vector<pci::RegisterValue> values;
+  const uint32_t here = structures_[capability::COMMON_CFG].offset;
+  const uint32_t own = structures_[capability::DEVICE_CFG].offset;
+  for (uint32_t word = 0; word < 2; ++word) {
+    write(common::device_feature_select, 4, word);
+    values.push_back({fmt::format("device_feature[{}]", word), here + common::device_feature,
+                      read(common::device_feature, 4)});
+  }
+  values.push_back({"num_queues", here + common::num_queues, read(common::num_queues, 2)});
+  values.push_back({"device_status", here + common::device_status, read(common::device_status, 1)});
+  values.push_back({"mac[0..3]", own, read_net(0, 4)});
+  values.push_back({"mac[4..5]", own + 4, read_net(4, 2)});
+  values.push_back({"status", own + net::status, read_net(net::status, 2)});
+  values.push_back(
+      {"max_virtqueue_pairs", own + net::max_virtqueue_pairs, read_net(net::max_virtqueue_pairs, 2)});
+  return values;
+}
+
+Result<std::vector<pci::RegisterValue>> dump(pci::Function& function) {
+  Device device;
+  if (Result<void> found = device.find(function); !found) return std::unexpected(found.error());
+  return device.registers();
+}
+
 void Device::go() { add_status(status::DRIVER_OK); }
 
 }  // namespace ringcap::virtio

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 
+#include "driver/pci/dump.h"
 #include "driver/pci/function.h"
 #include "driver/virtio/registers.h"
 #include "driver/virtio/split_ring.h"
@@ -58,6 +59,8 @@ class Device {
   bool needs_reset();
   // The network device's own registers; 1, 2 or 4 bytes, as wide as they are.
   uint32_t read_net(uint32_t offset, uint32_t bytes);
+  // What can be read without changing anything, but the choice of feature words.
+  std::vector<pci::RegisterValue> registers();
   // Any thread; reading clears (registers.h).
   uint32_t read_isr();
 
@@ -77,5 +80,8 @@ class Device {
   std::array<Structure, 5> structures_;  // by capability::Type
   uint32_t notify_multiplier_ = 0;
 };
+
+// For `ringcap devices ADDRESS --registers`.
+Result<std::vector<pci::RegisterValue>> dump(pci::Function& function);
 
 }  // namespace ringcap::virtio
