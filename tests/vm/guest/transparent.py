@@ -135,8 +135,8 @@ class Talk:
 class Engine:
     def __init__(self, *more, mode="both"):
         self.log = open("/tmp/engine.log", "ab+")
-        arena = f"{64 * (QUEUES + 1) // 2}M"
-        words = ["up", f"vfio:{NIC},queues={QUEUES}", "--name", ENGINE, "--transparent", mode, "--arena", arena, *more]
+        arena = [] if "--arena" in more else ["--arena", f"{64 * (QUEUES + 1) // 2}M"]
+        words = ["up", f"vfio:{NIC},queues={QUEUES}", "--name", ENGINE, "--transparent", mode, *arena, *more]
         self.process = subprocess.Popen([RINGCAP, *words], stderr=self.log)
         until(lambda: self.stat(fails=True) or self.process.poll() is not None, "the engine answers", 40)
         assert self.process.poll() is None, f"the engine ended with status {self.process.returncode}: {self.said()}"
@@ -331,10 +331,14 @@ def not_confirmed(connection, before):
 
 def mtu_changed(engine, connection):
     """Longer frames than the NIC carries are refused and counted; shorter ones still pass."""
+    connection.goes_on("through an engine whose TAP's MTU is to change")
     run("ip", "link", "set", NAME, "mtu", "4000")
-    big = subprocess.run(["ping", "-c", "1", "-W", "1", "-M", "do", "-s", "3000", PEER], stdout=subprocess.DEVNULL, check=False)
-    assert big.returncode != 0
-    until(lambda: engine.forwarder(False)["refused"] > 0, "a frame that is too long is refused")
+
+    def refused():
+        big = subprocess.run(["ping", "-c", "1", "-W", "1", "-M", "do", "-s", "3000", PEER], stdout=subprocess.DEVNULL, check=False)
+        assert big.returncode != 0
+        return engine.forwarder(False)["refused"] > 0
+    until(refused, "a frame that is too long is refused")
     run("ip", "link", "set", NAME, "mtu", "1500")
     connection.goes_on("after the MTU was changed")
 
