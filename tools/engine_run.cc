@@ -43,8 +43,10 @@ int run_engine(const MadeEngine& made, const RunAs& as) {
   spdlog::info("engine {} is up; see it: ringcap stat {}", engine.name(), engine.name());
   if (auto ran = engine.run(); !ran) return report(ran.error());
   const PortLosses losses = port_losses(engine.header());
-  spdlog::info("engine {} has ended; lost before the consumers: {} missed by the ports, {} without a buffer",
-               engine.name(), losses.missed, losses.no_buffer);
+  spdlog::info("engine {} has ended; lost before the consumers: {} by the ports, {} without a buffer",
+               engine.name(),
+               losses.missed_known ? fmt::format("{} missed", losses.missed) : "a number not counted",
+               losses.no_buffer);
   if (made.source_failed()) return finish(kExitError);
   return finish(losses.missed + losses.no_buffer != 0 ? kExitLost : kExitOk);
 }
