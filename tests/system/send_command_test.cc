@@ -27,8 +27,8 @@ class SendCommand : public testing::Test {
  protected:
   SendCommand() {
     host_.add_veth("near", "far");
-    const Outcome made =
-        ringcap({"capture", "gen:size=imix,flows=50,rate=20k,full=wait", "-c", "2000", "-w", file_});
+    const Outcome made = ringcap({"capture", "gen:size=imix,flows=50,rate=20k,full=wait", "--memory", "plain",
+                                  "--arena", "32M", "-c", "2000", "-w", file_});
     if (made.status != 0) throw std::runtime_error(made.err);
   }
   Engine far_engine() {

@@ -78,7 +78,9 @@ TEST(Transparent, the_default_filter_follows_the_hosts_addresses) {
   Namespace host;
   // The generator's flows have fixed addresses: the first frame's, learned from a capture of its own.
   const std::string file = dir.file("one.pcap");
-  ASSERT_EQ(ringcap({"capture", "gen:count=1,flows=1", "-w", file}).status, 0);
+  ASSERT_EQ(
+      ringcap({"capture", "gen:count=1,flows=1", "--memory", "plain", "--arena", "32M", "-w", file}).status,
+      0);
   const std::string line = run({"tcpdump", "-nr", file}).out;  // "... IP 10.0.0.1.1 > 10.0.0.2.2: ..."
   const size_t from = line.find("> ") + 2;
   std::string address = line.substr(from, line.find(':', from) - from);
