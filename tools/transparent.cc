@@ -152,7 +152,11 @@ Result<Beside> Beside::prepare(const TransparentWords& words, const std::vector<
   if (auto good = check_port(ports.front(), *mode); !good) return std::unexpected(good.error());
   if (*mode == Transparent::kKernelFirst) return beside;
   beside.has_tap_ = true;
-  beside.pass_ = words.pass;
+  if (!words.pass.empty()) {
+    auto pass = engine_filter({words.pass});
+    if (!pass) return std::unexpected(pass.error());
+    beside.pass_ = *pass;
+  }
   beside.source_sends_ = ports.front().kind == PortKind::kVfio;
   beside.adopts_ = words.adopt;
   if (words.confirm_ns != 0)
@@ -227,10 +231,14 @@ Result<void> Beside::add_to(engine::EngineOptions& options) {
 
 Result<void> Beside::add_filter(engine::EngineOptions& options) {
   if (mode_ != Transparent::kFilter) return {};
-  auto filter = engine_filter({pass_.empty() ? login_filter(host_addresses()) : pass_});
+  if (pass_) {
+    options.forwards[kToTheKernel].filter = pass_;
+    return {};
+  }
+  auto filter = engine_filter({login_filter(host_addresses())});
   if (!filter) return std::unexpected(filter.error());
   options.forwards[kToTheKernel].filter = *filter;
-  return pass_.empty() ? follow_addresses(options) : Result<void>{};
+  return follow_addresses(options);
 }
 
 Result<void> Beside::follow_addresses(engine::EngineOptions& options) {

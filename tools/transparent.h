@@ -72,7 +72,7 @@ class Beside {
   std::optional<std::chrono::milliseconds> confirm_;
   std::optional<InterfaceState> adopted_;
   Transparent mode_ = Transparent::kOff;
-  std::string pass_;
+  engine::Filter pass_;  // of --pass; empty: what a remote login needs
   TapOptions tap_;
   bool source_sends_ = true;
   TapPort* port_ = nullptr;

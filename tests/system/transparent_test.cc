@@ -167,7 +167,8 @@ TEST(Transparent, modes_have_pf_rings_numbers_too_and_senseless_ones_are_refused
   EXPECT_NE(up({"gen:", "--transparent", "3"}, in_host).err.find("filter"), std::string::npos);
   EXPECT_NE(up({"gen:", "--pass", "tcp"}, in_host).err.find("--transparent filter"), std::string::npos);
   EXPECT_NE(up({"gen:", "gen:", "--transparent", "both"}, in_host).err.find("one port"), std::string::npos);
-  EXPECT_NE(up({"gen:", "--transparent", "filter", "--pass", "nonsense here"}, in_host).err.find("nonsense"),
+  EXPECT_NE(up({"gen:", "--transparent", "filter", "--tap", "lan", "--pass", "nonsense here"}, in_host)
+                .err.find("nonsense"),
             std::string::npos);
   Engine copy({"packet:lo", "--transparent", "kernel-first", "--memory", "plain", "--user", ""}, in_host);
   EXPECT_TRUE(copy.stat()["forwarders"].empty());
