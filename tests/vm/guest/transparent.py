@@ -63,13 +63,15 @@ def configure():
     run("ip", "route", "add", "10.99.0.0/16", "via", PEER, "src", "10.77.0.2", "table", "42")
     run("ip", "maddress", "add", "01:00:5e:01:02:03", "dev", NAME)
     until(lambda: reachable(PEER), "the peer answers")
+    until(lambda: "tentative" not in run("ip", "-6", "address", "show", "dev", NAME, capture_output=True, text=True).stdout,
+          "the kernel has looked for duplicates of its IPv6 addresses")
 
 
 def configuration():
     """What must be the same before, during and after."""
     addresses = json.loads(run("ip", "-json", "address", "show", "dev", NAME, capture_output=True).stdout)[0]
     routes = [json.loads(run("ip", "-json", *family, "route", "show", "table", "all", "dev", NAME, capture_output=True).stdout or "[]")
-              for family in ((), ("-6",))]
+              for family in (("-4",), ("-6",))]
     kept = ("dst", "gateway", "prefsrc", "table", "metric", "type")
     return {"mac": addresses["address"], "mtu": addresses["mtu"],
             "addresses": sorted((a["local"], a["prefixlen"]) for a in addresses["addr_info"]),
