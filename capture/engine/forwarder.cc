@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,6 +46,14 @@ void drain_socket(int socket) {
 void drain_eventfd(int fd) {
   uint64_t count = 0;
   [[maybe_unused]] const auto got = ::read(fd, &count, sizeof count);
+}
+
+// A sender has the bell's open file in common with us, and so its flags: it can make it blocking, or empty it
+// before we do. This never waits, whatever the flags say.
+void drain_bell(int fd) {
+  uint64_t count = 0;
+  const iovec to{&count, sizeof count};
+  [[maybe_unused]] const auto got = ::preadv2(fd, &to, 1, -1, RWF_NOWAIT);
 }
 
 }  // namespace
@@ -379,7 +388,7 @@ void Forwarder::sleep() {
     if (limit_ns != 0) ::ppoll(fds.data(), fds.size(), &timeout, nullptr);
     drain_eventfd(wake_fd_.get());
     drain_socket(setup_.wake_socket.get());
-    for (const auto& served : senders_) drain_eventfd(served->sender->bell());
+    for (const auto& served : senders_) drain_bell(served->sender->bell());
   }
   asleep_.store(false, std::memory_order_relaxed);
   for (const auto& served : senders_) served->sender->set_asleep(false);

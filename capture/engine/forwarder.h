@@ -7,8 +7,10 @@
 //   of a ring     it stays where it was received; the ring's cursor moves when the port is done with it, and
 //                 the worker then frees the buffer
 //   of a sender   its request is read once and checked, its bytes copied once into a buffer of the
-//   forwarder's
-//                 own region, which is free again when the port is done with it
+//                 forwarder's own region, which is free again when the port is done with it
+//
+// What clients can touch of it is their memory (sender.h) and their bell, an eventfd: neither can make it
+// wait, and a client that dies takes its socket along, upon which the control thread closes its sender.
 //
 // Made by the control thread; run() is the thread's body; request_stop(), wake() and add() may be called by
 // any thread.

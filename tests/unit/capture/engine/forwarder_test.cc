@@ -2,6 +2,7 @@
 // completes late, in any order, and refuses some. Sleeping and waking with its thread.
 #include "capture/engine/forwarder.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -469,6 +470,26 @@ TEST(ForwarderThread, misses_no_bell_of_a_sender) {
     ASSERT_TRUE(wait_for([&] { return memory.entry().consumed.load() == memory.produced(); }))
         << "a wake-up was lost at " << number;
   }
+}
+
+// The flag belongs to the open file, and a sender has that in common with the engine.
+TEST(ForwarderThread, is_not_held_up_by_a_sender_that_makes_its_bell_blocking) {
+  Lab lab;
+  SendMemory hostile, honest;
+  lab.forwarder().add(hostile.shared());
+  lab.forwarder().add(honest.shared());
+  ASSERT_EQ(::fcntl(hostile.sender().bell(), F_SETFL, 0), 0);
+  const Running running(lab.forwarder());
+  bool served = true;
+  for (uint64_t number = 0; served && number < 100; ++number) {
+    ASSERT_TRUE(!served || wait_for([&] { return honest.entry().sleeps.load() != 0; }));
+    honest.queue(numbered_frame(number));
+    publish_and_ring(honest);
+    served = wait_for([&] { return honest.entry().consumed.load() == honest.produced(); });
+  }
+  const uint64_t one = 1;  // so that the thread ends
+  ASSERT_EQ(::write(hostile.sender().bell(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+  EXPECT_TRUE(served);
 }
 
 // As Worker::maybe_wake(), after it has published.
