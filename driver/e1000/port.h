@@ -1,6 +1,6 @@
 // The e1000 port: Intel's 82540EM, 82544GC, 82545EM and 82546EB, from reset to receiving. One queue each way,
 // legacy descriptors, one interrupt for everything. What it shares with other gigabit NICs, and the port's
-// states, are in driver/intel/port.h. Control thread.
+// states, are in driver/intel/gigabit.h. Control thread.
 //
 // Reads top to bottom like the manual's chapter "General Initialization and Reset Operation": reset, general
 // configuration, receive initialization, transmit initialization.
@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "driver/e1000/registers.h"
-#include "driver/intel/port.h"
+#include "driver/intel/gigabit.h"
 
 namespace ringcap::e1000 {
 

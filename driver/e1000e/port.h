@@ -1,5 +1,5 @@
 // The e1000e port: an Intel 82574L (8086:10d3), from reset to receiving. What it shares with other gigabit
-// NICs, and the port's states, are in driver/intel/port.h. Control thread.
+// NICs, and the port's states, are in driver/intel/gigabit.h. Control thread.
 //
 // Reads top to bottom like the datasheet's chapter "Initialization": reset, configure, start queues.
 #pragma once
@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "driver/e1000e/registers.h"
-#include "driver/intel/port.h"
+#include "driver/intel/gigabit.h"
 
 namespace ringcap::e1000e {
 

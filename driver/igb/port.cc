@@ -265,12 +265,6 @@ void IgbPort::unmask_link_interrupt() {
 
 uint64_t IgbPort::dropped_by(uint32_t queue) const { return statistics_.of(receive_block(queue) + RQDPC); }
 
-uint64_t IgbPort::dropped() const {
-  uint64_t sum = 0;
-  for (uint32_t queue = 0; queue < queue_count(); ++queue) sum += dropped_by(queue);
-  return sum;
-}
-
 // Where reading does not clear it, RQDPC is written; what is dropped between the two is not counted.
 void IgbPort::update_statistics() {
   GigabitPort::update_statistics();

@@ -1,5 +1,5 @@
 // The igb port: Intel's 82576, 82580, I350, I354, I210 and I211, from reset to receiving. What it shares with
-// other gigabit NICs, and the port's states, are in driver/intel/port.h. Control thread.
+// other gigabit NICs, and the port's states, are in driver/intel/gigabit.h. Control thread.
 //
 // Reads top to bottom like the datasheets' chapter "Initialization": reset, configure, start queues.
 #pragma once
@@ -8,7 +8,7 @@
 
 #include "driver/igb/chips.h"
 #include "driver/igb/registers.h"
-#include "driver/intel/port.h"
+#include "driver/intel/gigabit.h"
 
 namespace ringcap::igb {
 
@@ -43,7 +43,6 @@ class IgbPort final : public intel::GigabitPort {
   void unmask_link_interrupt() override;
 
   uint64_t dropped_by(uint32_t queue) const override;
-  uint64_t dropped() const override;
   void update_statistics() override;
 
   const Chip& chip_;

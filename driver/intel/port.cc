@@ -16,17 +16,17 @@ using std::chrono::milliseconds;
 constexpr uint64_t kBarBytes = 128 << 10;
 constexpr uint32_t kUsualMtu = 1500;
 constexpr uint32_t kShortBuffer = 2048, kJumboBuffer = 16384;
-constexpr milliseconds kPhyDeadline{20}, kDrain{10};
+constexpr milliseconds kDrain{10};
 
 }  // namespace
 
 // ---- open --------------------------------------------------------------------------------------------
 
-GigabitPort::GigabitPort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options,
-                         const ChipFacts& facts, std::span<const Counter> counters)
+IntelPort::IntelPort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options,
+                     const ChipFacts& facts, std::span<const Counter> counters)
     : NicPort(std::move(function), options), facts_(facts), statistics_(counters) {}
 
-Result<void> GigabitPort::initialise() {
+Result<void> IntelPort::initialise() {
   const pci::NicLimits limits{.driver = facts_.driver,
                               .chip = facts_.chip,
                               .queues = facts_.queues,
@@ -47,23 +47,24 @@ Result<void> GigabitPort::initialise() {
   return make_queues();
 }
 
-bool GigabitPort::jumbo() const { return options_.mtu > kUsualMtu; }
+bool IntelPort::jumbo() const { return options_.mtu > kUsualMtu; }
 
-uint32_t GigabitPort::longest_frame() const {
+uint32_t IntelPort::longest_frame() const {
   return (jumbo() ? options_.mtu : kUsualMtu) + facts_.longest_overhead;
 }
 
-uint32_t GigabitPort::buffer_need() const { return jumbo() ? kJumboBuffer : kShortBuffer; }
+uint32_t IntelPort::buffer_need() const { return jumbo() ? kJumboBuffer : kShortBuffer; }
 
 // Colouring: the device drops what is longer than 1,518 or 1,522 bytes, so that behind the last start, 448,
 // everything ends before byte 1,976 of 2,048. Not with bad=1 (SBP lets longer frames in), and not with a
 // larger MTU: then the device might write a long frame beyond the buffer's end.
-Result<void> GigabitPort::make_queues() {
+Result<void> IntelPort::make_queues() {
   for (uint32_t number = 0; number < options_.queues; ++number) {
     auto memory = allocate_ring(uint64_t{options_.descriptors} * sizeof(Descriptor));
     if (!memory) return std::unexpected(memory.error());
-    Wake wake = own_vectors_ ? wake_of(number) : Wake{.link_event_fd = link_event_.get()};
+    Wake wake = own_vectors_ ? wake_of(number) : shared_wake();
     wake.function = function_.get();
+    if (!own_vectors_) wake.link_event_fd = link_event_.get();
     if (own_vectors_ && !has_vector(number)) wake.vector = -1;
     const ReceiveSettings settings{.driver = facts_.driver,
                                    .number = number,
@@ -84,13 +85,13 @@ Result<void> GigabitPort::make_queues() {
   return {};
 }
 
-std::unique_ptr<IntelReceive> GigabitPort::make_receive(const ReceiveSettings& settings,
-                                                        pci::Function::DmaMemory ring, const Wake& wake) {
+std::unique_ptr<IntelReceive> IntelPort::make_receive(const ReceiveSettings& settings,
+                                                      pci::Function::DmaMemory ring, const Wake& wake) {
   return std::make_unique<IntelReceiveQueue<ExtendedReceive>>(settings, registers_, ring, counting(), wake);
 }
 
 // Where it matters, room for two, of which one does not cross the boundary.
-Result<pci::Function::DmaMemory> GigabitPort::allocate_ring(uint64_t bytes) {
+Result<pci::Function::DmaMemory> IntelPort::allocate_ring(uint64_t bytes) {
   const uint64_t within = facts_.ring_within;
   auto memory = function_->dma_allocate(within == 0 ? bytes : 2 * bytes);
   if (!memory || within == 0) return memory;
@@ -100,14 +101,14 @@ Result<pci::Function::DmaMemory> GigabitPort::allocate_ring(uint64_t bytes) {
   return pci::Function::DmaMemory{memory->data + skip, pci::Iova{first + skip}, bytes};
 }
 
-void GigabitPort::set_receive_arena(pci::Iova arena) {
+void IntelPort::set_receive_arena(pci::Iova arena) {
   for (IntelReceive* ring : rings_) ring->set_arena(arena);
 }
 
 // ---- for the families -------------------------------------------------------------------------------
 
 // Datasheet, "Receive Initialization". The ring need not start at slot 0.
-void GigabitPort::write_ring(uint32_t queue) {
+void IntelPort::write_ring(uint32_t queue) {
   const uint32_t block = receive_block(queue), at = rings_[queue]->resume_at();
   registers_.write(block + RDBAL, static_cast<uint32_t>(rings_[queue]->ring_iova()));
   registers_.write(block + RDBAH, static_cast<uint32_t>(rings_[queue]->ring_iova() >> 32));
@@ -117,7 +118,7 @@ void GigabitPort::write_ring(uint32_t queue) {
 }
 
 // Datasheet, "Transmit Initialization".
-void GigabitPort::write_transmit_ring() {
+void IntelPort::write_transmit_ring() {
   const uint32_t block = facts_.transmit_block, at = transmit_->restart();
   registers_.write(block + TDBAL, static_cast<uint32_t>(transmit_->ring_iova()));
   registers_.write(block + TDBAH, static_cast<uint32_t>(transmit_->ring_iova() >> 32));
@@ -126,42 +127,22 @@ void GigabitPort::write_transmit_ring() {
   registers_.write(block + TDT, at);
 }
 
-Result<uint32_t> GigabitPort::phy(uint32_t command) const {
-  registers_.write(MDIC, command | mdic::PHY_1);
-  const bool ready = wait_for(kPhyDeadline, [&] { return registers_.read(MDIC) & mdic::READY; });
-  const uint32_t result = registers_.read(MDIC);
-  if (!ready || result == kAbsent || (result & mdic::ERROR)) {
-    return fail(Code::kSystem, fmt::format("the NIC's PHY does not answer (MDIC {:#010x})", result));
-  }
-  return result & 0xffff;
-}
+bool IntelPort::absent() const { return gone_ || registers_.read(STATUS) == kAbsent; }
 
-Result<uint32_t> GigabitPort::read_phy(uint32_t reg) const {
-  return phy(mdic::READ | reg << mdic::REGISTER_SHIFT);
-}
-
-Result<void> GigabitPort::write_phy(uint32_t reg, uint32_t value) const {
-  Result<uint32_t> done = phy(mdic::WRITE | reg << mdic::REGISTER_SHIFT | value);
-  if (!done) return std::unexpected(done.error());
-  return {};
-}
-
-bool GigabitPort::absent() const { return gone_ || registers_.read(STATUS) == kAbsent; }
-
-Error GigabitPort::stuck(const std::string& what, bool quiet) const {
+Error IntelPort::stuck(const std::string& what, bool quiet) const {
   return {Code::kSystem,
-          fmt::format("{} (CTRL {:#010x}, EECD {:#010x}{})", what, registers_.read(CTRL),
-                      registers_.read(EECD), quiet ? "" : ", DMA did not stop"),
+          fmt::format("{} (CTRL {:#010x}, STATUS {:#010x}{})", what, registers_.read(CTRL),
+                      registers_.read(STATUS), quiet ? "" : ", DMA did not stop"),
           "switch the machine off and on again; a warm start may not be enough"};
 }
 
 // ---- start and stop ----------------------------------------------------------------------------------
 
-bool GigabitPort::armed() const {
+bool IntelPort::armed() const {
   return std::ranges::all_of(rings_, [](const IntelReceive* ring) { return ring->armed(); });
 }
 
-Result<void> GigabitPort::bring_up() {
+Result<void> IntelPort::bring_up() {
   if (Result<void> done = reset(); !done) return done;
   configure();
   statistics_.clear(registers_);
@@ -170,7 +151,7 @@ Result<void> GigabitPort::bring_up() {
   return done;
 }
 
-Result<void> GigabitPort::start_queues() {
+Result<void> IntelPort::start_queues() {
   const auto count = static_cast<uint32_t>(rings_.size());
   Result<void> done;
   for (uint32_t queue = 0; done && queue < count; ++queue) done = program_receive(queue);
@@ -180,17 +161,16 @@ Result<void> GigabitPort::start_queues() {
   if (done && transmit_) done = program_transmit();
   if (!done) return done;
   if (transmit_) transmit_->open();
-  registers_.write(RCTL, receive_control());
-  for (IntelReceive* ring : rings_) ring->open();  // after RCTL.EN, or the device does not see it
+  receive_on();
+  for (IntelReceive* ring : rings_) ring->open();  // after it, or the device does not see it
   if (own_vectors_) unmask_link_interrupt();
   registers_.flush();
   return {};
 }
 
-void GigabitPort::quiesce() {
+void IntelPort::quiesce() {
   mask_interrupts();
-  registers_.write(RCTL, 0);
-  registers_.write(TCTL, 0);
+  traffic_off();
   registers_.flush();
   std::this_thread::sleep_for(kDrain);  // what is in the chip still finds its way into memory
   update_statistics();
@@ -198,37 +178,36 @@ void GigabitPort::quiesce() {
   static_cast<void>(reset());
 }
 
-Link GigabitPort::read_link() {
-  constexpr uint32_t kMbps[] = {10, 100, 1000, 1000};
-  const uint32_t state = registers_.read(STATUS);
-  if (!(state & status::LU)) return {.up = false, .present = true, .mbps = 0};
-  return {.up = true, .present = true, .mbps = kMbps[(state >> status::SPEED_SHIFT) & 3]};
-}
-
 // ---- counting ------------------------------------------------------------------------------------------
 
-QueueCounters GigabitPort::counters() {
+QueueCounters IntelPort::counters() {
   update_statistics();
   return count_all();
 }
 
 // One queue has what the port has. Several share the chip's counters, but for what each had no descriptor
 // for.
-QueueCounters GigabitPort::count_queue(uint32_t queue) {
+QueueCounters IntelPort::count_queue(uint32_t queue) {
   if (rings_.size() == 1) return counters();
   return {.missed = dropped_by(queue)};
 }
 
-QueueCounters GigabitPort::count_all() const {
-  const uint64_t good = statistics_.of(GPRC), full = statistics_.of(MPC);
-  uint64_t bad = 0, delivered = 0;
-  for (const uint32_t counter : {CRCERRS, RUC, RFC, ROC, RJC}) bad += statistics_.of(counter);
-  for (const IntelReceive* ring : rings_) delivered += ring->bad_delivered();
-  if (options_.bad) return {.received = good + full + delivered, .missed = full + dropped(), .bad = 0};
-  return {.received = good + full + bad, .missed = full + dropped(), .bad = bad};
+uint64_t IntelPort::dropped() const {
+  uint64_t sum = 0;
+  for (uint32_t queue = 0; queue < queue_count(); ++queue) {
+    const uint64_t drops = dropped_by(queue);
+    if (drops != layout::kNotCounted) sum += drops;
+  }
+  return sum;
 }
 
-std::string GigabitPort::remark() const {
+uint64_t IntelPort::bad_delivered() const {
+  uint64_t sum = 0;
+  for (const IntelReceive* ring : rings_) sum += ring->bad_delivered();
+  return sum;
+}
+
+std::string IntelPort::remark() const {
   return rings_.size() > 1 ? pci::rss_remark(rss_key_, static_cast<uint32_t>(rings_.size())) : "";
 }
 

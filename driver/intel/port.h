@@ -1,6 +1,7 @@
-// GigabitPort: what the ports of Intel's gigabit NICs have in common, from opening to removal. A family
-// (driver/e1000, driver/igb) says how its chips are reset, configured, and what masks their interrupts.
-// The port's states are in driver/pci/nic_port.h; see receive.h and transmit.h for the queues' threads.
+// IntelPort: what the ports of Intel's NICs have in common, from opening to removal. A family (driver/e1000,
+// driver/igb, driver/ixgbe) says how its chips are reset, configured, and what masks their interrupts; what
+// only the gigabit families share is in gigabit.h. The port's states are in driver/pci/nic_port.h; see
+// receive.h and transmit.h for the queues' threads.
 #pragma once
 
 #include <memory>
@@ -30,7 +31,7 @@ struct ChipFacts {
   uint64_t ring_within = 0;        // a power of two: no ring may cross a multiple of it; 0: may
 };
 
-class GigabitPort : public pci::NicPort, private QueueCounting {
+class IntelPort : public pci::NicPort, private QueueCounting {
  public:
   std::string driver() const override { return facts_.driver; }
   uint32_t buffer_need() const override;
@@ -43,8 +44,8 @@ class GigabitPort : public pci::NicPort, private QueueCounting {
   std::string remark() const override;
 
  protected:
-  GigabitPort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options, const ChipFacts& facts,
-              std::span<const Counter> counters);
+  IntelPort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options, const ChipFacts& facts,
+            std::span<const Counter> counters);
   // Errors: an option that the chip cannot do (kUsage), a device that does not come out of reset.
   Result<void> initialise();
   // ---- what families differ in
@@ -52,19 +53,28 @@ class GigabitPort : public pci::NicPort, private QueueCounting {
   virtual Result<void> reset() = 0;
   // Everything between reset and receiving: link, filters, interrupts, RSS.
   virtual void configure() = 0;
-  // Tells the device of a ring, before RCTL.EN.
+  // Tells the device of a ring, before receive_on().
   virtual Result<void> program_receive(uint32_t queue) = 0;
   // Where queues have a switch of their own.
   virtual Result<void> switch_on_receive(uint32_t) { return {}; }
   virtual Result<void> program_transmit() = 0;
-  virtual uint32_t receive_control() const = 0;
+  // Lets frames in; they find no descriptor before the rings are opened, after it.
+  virtual void receive_on() = 0;
+  // Lets no more frames in, and sends none.
+  virtual void traffic_off() = 0;
   virtual void mask_interrupts() = 0;
   // With MSI-X: the bits of queue `queue`'s vector.
   virtual Wake wake_of(uint32_t queue) const = 0;
+  // With one interrupt for everything: the causes of queue 0 and of link.
+  virtual Wake shared_wake() const = 0;
   // Frames that queue `queue` had no descriptor for; kNotCounted where the chip cannot say.
   virtual uint64_t dropped_by(uint32_t) const { return layout::kNotCounted; }
-  // Of all queues; MPC does not have them, and GPRC does.
-  virtual uint64_t dropped() const { return 0; }
+  // Of all queues.
+  uint64_t dropped() const;
+  // The port's, from the statistics as they are.
+  virtual QueueCounters count_all() const = 0;
+  // Frames with errors that were delivered.
+  uint64_t bad_delivered() const;
   virtual void update_statistics() { statistics_.update(registers_); }
 
   // ---- for families
@@ -77,8 +87,6 @@ class GigabitPort : public pci::NicPort, private QueueCounting {
   }
   void write_ring(uint32_t queue);
   void write_transmit_ring();
-  Result<uint32_t> read_phy(uint32_t reg) const;
-  Result<void> write_phy(uint32_t reg, uint32_t value) const;
   Error stuck(const std::string& what, bool quiet) const;
   bool absent() const override;
 
@@ -96,16 +104,13 @@ class GigabitPort : public pci::NicPort, private QueueCounting {
                                                      pci::Function::DmaMemory ring, const Wake& wake);
   Result<pci::Function::DmaMemory> allocate_ring(uint64_t bytes);
   QueueCounters count_queue(uint32_t queue) override;
-  QueueCounters count_all() const;
   bool armed() const override;
   Result<void> bring_up() override;
   void quiesce() override;
-  Link read_link() override;
   void set_receive_arena(pci::Iova arena) override;
   void set_transmit_arena(pci::Iova arena) override { transmit_->set_arena(arena); }
   Result<void> start_queues();
   Result<void> make_queues();
-  Result<uint32_t> phy(uint32_t command) const;
 };
 
 }  // namespace ringcap::intel

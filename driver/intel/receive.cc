@@ -10,7 +10,6 @@ namespace {
 
 // How far device_is_past() looks ahead.
 constexpr uint32_t kLookAhead = 64;
-constexpr uint32_t kAnyFrame = interrupt::RXT0 | interrupt::RXDMT0 | interrupt::RXO;
 constexpr uint32_t kShortestGood = 60;  // IEEE 802.3, 3.2.7, without CRC
 
 }  // namespace
@@ -172,26 +171,19 @@ uint16_t IntelReceiveQueue<Codec>::flags_of(uint64_t word) const {
 template <class Codec>
 void IntelReceiveQueue<Codec>::enable_wake() {
   if (wake_.vector < 0) return;
-  if (wake_.own_vector) {
-    registers_.write(wake_.cause, wake_.bits);
-    registers_.write(wake_.set, wake_.bits);
-  } else {
-    registers_.write(ICR, kAnyFrame);
-    registers_.write(IMS, kAnyFrame | interrupt::LSC);
-  }
+  registers_.write(wake_.cause, wake_.bits);
+  registers_.write(wake_.set, wake_.bits | wake_.link_bits);
   registers_.flush();
 }
 
 template <class Codec>
 void IntelReceiveQueue<Codec>::disable_wake() {
   if (wake_.vector < 0) return;
-  if (wake_.own_vector) {
-    registers_.write(wake_.clear, wake_.bits);
-  } else {
-    registers_.write(IMC, interrupt::ALL);
+  registers_.write(wake_.clear, wake_.bits | wake_.link_bits);
+  if (!wake_.own_vector) {
     // Reading clears, and makes the device let go of its line before the line is unmasked.
-    const uint32_t causes = registers_.read(ICR);
-    if (causes != kAbsent && (causes & interrupt::LSC)) ::eventfd_write(wake_.link_event_fd, 1);
+    const uint32_t causes = registers_.read(wake_.cause);
+    if (causes != kAbsent && (causes & wake_.link_bits)) ::eventfd_write(wake_.link_event_fd, 1);
   }
   wake_.function->consume_interrupt(static_cast<uint32_t>(wake_.vector));
 }

@@ -22,14 +22,15 @@
 
 namespace ringcap::intel {
 
-// How a queue's interrupt comes. Either a vector is the queue's alone, masked in registers of the family's;
-// or there is one for everything, and then the worker tells of link changes.
+// How a queue's interrupt comes. Either a vector is the queue's alone, or there is one for everything, and
+// then the worker tells of link changes.
 struct Wake {
   pci::Function* function = nullptr;
   bool own_vector = false;
   int vector = 0;  // -1: none is left for this queue, it can only be polled
-  // own_vector: the queue's bits in the registers of cause, mask set and mask clear.
+  // The queue's bits in the registers of cause, mask set and mask clear.
   uint32_t cause = 0, set = 0, clear = 0, bits = 0;
+  uint32_t link_bits = 0;  // those of link, unless own_vector
   int link_event_fd = -1;  // an eventfd, unless own_vector
 };
 

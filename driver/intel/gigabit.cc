@@ -1,0 +1,73 @@
+#include "driver/intel/gigabit.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "driver/intel/registers.h"
+
+namespace ringcap::intel {
+namespace {
+
+constexpr std::chrono::milliseconds kPhyDeadline{20};
+
+}  // namespace
+
+// ---- the PHY -----------------------------------------------------------------------------------------
+
+Result<uint32_t> GigabitPort::phy(uint32_t command) const {
+  registers_.write(MDIC, command | mdic::PHY_1);
+  const bool ready = wait_for(kPhyDeadline, [&] { return registers_.read(MDIC) & mdic::READY; });
+  const uint32_t result = registers_.read(MDIC);
+  if (!ready || result == kAbsent || (result & mdic::ERROR)) {
+    return fail(Code::kSystem, fmt::format("the NIC's PHY does not answer (MDIC {:#010x})", result));
+  }
+  return result & 0xffff;
+}
+
+Result<uint32_t> GigabitPort::read_phy(uint32_t reg) const {
+  return phy(mdic::READ | reg << mdic::REGISTER_SHIFT);
+}
+
+Result<void> GigabitPort::write_phy(uint32_t reg, uint32_t value) const {
+  Result<uint32_t> done = phy(mdic::WRITE | reg << mdic::REGISTER_SHIFT | value);
+  if (!done) return std::unexpected(done.error());
+  return {};
+}
+
+// ---- start and stop ----------------------------------------------------------------------------------
+
+void GigabitPort::receive_on() { registers_.write(RCTL, receive_control()); }
+
+void GigabitPort::traffic_off() {
+  registers_.write(RCTL, 0);
+  registers_.write(TCTL, 0);
+}
+
+Wake GigabitPort::shared_wake() const {
+  return {.cause = ICR,
+          .set = IMS,
+          .clear = IMC,
+          .bits = interrupt::RXT0 | interrupt::RXDMT0 | interrupt::RXO,
+          .link_bits = interrupt::LSC};
+}
+
+Link GigabitPort::read_link() {
+  constexpr uint32_t kMbps[] = {10, 100, 1000, 1000};
+  const uint32_t state = registers_.read(STATUS);
+  if (!(state & status::LU)) return {.up = false, .present = true, .mbps = 0};
+  return {.up = true, .present = true, .mbps = kMbps[(state >> status::SPEED_SHIFT) & 3]};
+}
+
+// ---- counting ------------------------------------------------------------------------------------------
+
+// GPRC does not have what MPC counts, and does have what the queues dropped.
+QueueCounters GigabitPort::count_all() const {
+  const uint64_t good = statistics_.of(GPRC), full = statistics_.of(MPC);
+  uint64_t bad = 0;
+  for (const uint32_t counter : {CRCERRS, RUC, RFC, ROC, RJC}) bad += statistics_.of(counter);
+  if (options_.bad) return {.received = good + full + bad_delivered(), .missed = full + dropped(), .bad = 0};
+  return {.received = good + full + bad, .missed = full + dropped(), .bad = bad};
+}
+
+}  // namespace ringcap::intel

@@ -1,0 +1,28 @@
+// GigabitPort: what the ports of Intel's gigabit NICs (driver/e1000, driver/e1000e, driver/igb) share beyond
+// what all of Intel's do: one register each for receiving and sending, a PHY behind MDIC, link in STATUS, and
+// how the counters belong together. Control thread.
+#pragma once
+
+#include "driver/intel/port.h"
+
+namespace ringcap::intel {
+
+class GigabitPort : public IntelPort {
+ protected:
+  using IntelPort::IntelPort;
+  // RCTL, while receiving.
+  virtual uint32_t receive_control() const = 0;
+
+  Result<uint32_t> read_phy(uint32_t reg) const;
+  Result<void> write_phy(uint32_t reg, uint32_t value) const;
+
+ private:
+  void receive_on() override;
+  void traffic_off() override;
+  Wake shared_wake() const override;
+  Link read_link() override;
+  QueueCounters count_all() const override;
+  Result<uint32_t> phy(uint32_t command) const;
+};
+
+}  // namespace ringcap::intel
