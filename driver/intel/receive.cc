@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
+
 #include "driver/intel/registers.h"
 
 namespace ringcap::intel {
@@ -11,6 +13,16 @@ namespace {
 // How far device_is_past() looks ahead.
 constexpr uint32_t kLookAhead = 64;
 constexpr uint32_t kShortestGood = 60;  // IEEE 802.3, 3.2.7, without CRC
+
+void fill(Frame& frame, std::byte* data, uint32_t buffer, uint32_t length, uint16_t flags) {
+  frame.length = length;
+  frame.hash = 0;
+  frame.captured = static_cast<uint16_t>(length);
+  frame.flags = flags;
+  frame.l3_half = frame.l4_half = 0;
+  frame.data = data;
+  frame.buffer = buffer;
+}
 
 }  // namespace
 
@@ -43,8 +55,11 @@ Result<void> IntelReceiveQueue<Codec>::arm(const Region& region, FreeBuffers& fr
                             settings_.descriptors, free.size()),
                 "use a larger arena or fewer descriptors");
   }
-  region_ = region;
-  longest_ = bytes - (settings_.colour ? start_of(7) : 0);
+  places_ = {.base = region.base,
+             .device = arena_ + region.arena_offset,
+             .buffer_bytes = bytes,
+             .colours = settings_.colour ? 7u : 0u};
+  longest_ = places_.longest();
   for (uint32_t slot = 0; slot < settings_.descriptors; ++slot) {
     buffers_[slot] = free.pop();
     rearm(slot);
@@ -87,23 +102,64 @@ void IntelReceiveQueue<Codec>::open() {
 
 // ---- receive ---------------------------------------------------------------------------------------
 
+// Nearly always there is nothing but whole, good frames: take_run() has those. What it stops at, take_one()
+// looks at closely.
 template <class Codec>
 Burst IntelReceiveQueue<Codec>::receive(std::span<Frame> out, FreeBuffers& free) {
   Burst burst;
+  if (held_ == 0 || !(Codec::load(ring_[next_]) & Codec::kDone)) return burst;
   const uint32_t first = next_;
-  for (size_t looked = 0; held_ != 0 && looked < out.size(); ++looked) {
-    const uint64_t word = Codec::load(ring_[next_]);
-    if (!(word & Codec::kDone)) break;
-    if (Codec::length(word) == 0 && !device_is_past(next_)) break;
-    take(next_, word, out, free, burst);
-    next_ = after(next_);
+  for (size_t left = out.size(); left != 0;) {
+    const uint32_t run = take_run(out.subspan(burst.frames, left), free);
+    burst.frames += run;
+    left -= run;
+    if (left == 0 || (run != 0 && next_ == 0)) continue;
+    if (!take_one(out, free, burst)) break;
+    --left;
   }
   if (next_ == first) return burst;
   // One write for all of them: it is the only thing here that crosses the bus.
   publish_to_device();
   registers_.write(settings_.tail, before(next_));
-  position_.store(next_, std::memory_order_release);  // pairs with program()
+  position_.store(next_, std::memory_order_release);  // pairs with resume_at()
   return burst;
+}
+
+// Frames that need no second look, one after the other and not beyond the ring's end; how many. Everything
+// that the loop needs is in a local variable: what it stores could otherwise be one of the members.
+template <class Codec>
+uint32_t IntelReceiveQueue<Codec>::take_run(std::span<Frame> out, FreeBuffers& free) {
+  if (settings_.bad || in_broken_) return 0;
+  const auto most = std::min({static_cast<uint32_t>(out.size()), settings_.descriptors - next_, free.size()});
+  const FramePlaces places = places_;
+  const uint32_t longest = longest_;
+  const uint32_t* fresh = free.top(most) + most;
+  uint32_t* buffer = buffers_.data() + next_;
+  Descriptor* descriptor = ring_ + next_;
+  Frame *const begin = out.data(), *const end = begin + most, *frame = begin;
+  for (; frame != end; ++frame, ++buffer, ++descriptor) {
+    const uint64_t word = Codec::load(*descriptor);
+    const uint32_t length = Codec::length(word);
+    if ((word & kLookedAt) != kPlain || length - 1 >= longest) break;  // so is 0
+    fill(*frame, places.frame(*buffer), *buffer, length, 0);
+    *buffer = *--fresh;
+    Codec::give(*descriptor, places.address(*buffer));
+  }
+  const auto run = static_cast<uint32_t>(frame - begin);
+  free.drop(run);
+  next_ = next_ + run == settings_.descriptors ? 0 : next_ + run;
+  return run;
+}
+
+// False: nothing is there.
+template <class Codec>
+bool IntelReceiveQueue<Codec>::take_one(std::span<Frame> out, FreeBuffers& free, Burst& burst) {
+  const uint64_t word = Codec::load(ring_[next_]);
+  if (!(word & Codec::kDone)) return false;
+  if (Codec::length(word) == 0 && !device_is_past(next_)) return false;
+  take(next_, word, out, free, burst);
+  next_ = after(next_);
+  return true;
 }
 
 // A slot that says done but has no bytes is not believed until the device has gone on: QEMU stores DD
@@ -126,16 +182,10 @@ void IntelReceiveQueue<Codec>::take(uint32_t slot, uint64_t word, std::span<Fram
     ++burst.no_buffer;
     return rearm(slot);
   }
+  const uint16_t flags = flags_of(word);
   const uint32_t buffer = buffers_[slot];
-  Frame& frame = out[burst.frames++];
-  frame.data = region_.buffer(buffer) + start_of(buffer);
-  frame.buffer = buffer;
-  frame.length = Codec::length(word);
-  frame.captured = static_cast<uint16_t>(frame.length);
-  frame.flags = flags_of(word);
-  frame.hash = 0;
-  frame.l3_half = frame.l4_half = 0;
-  if (frame.flags)
+  fill(out[burst.frames++], places_.frame(buffer), buffer, Codec::length(word), flags);
+  if (flags)
     bad_delivered_.store(bad_delivered_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   buffers_[slot] = free.pop();
   rearm(slot);

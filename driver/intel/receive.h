@@ -71,12 +71,26 @@ class IntelReceive : public ReceiveQueue {
   virtual void open() = 0;
 };
 
+// Where the frames of a region's buffers begin, for us and for the device.
+struct FramePlaces {
+  std::byte* base = nullptr;  // of the region
+  uint64_t device = 0;        // the same, as the device sees it
+  uint32_t buffer_bytes = 0;
+  // 2 KiB apart, all starts would fall into the same few cache sets; so they are spread over eight lines.
+  // Only where frames are short: see the port.
+  uint32_t colours = 0;  // 7: eight lines; 0: one
+
+  uint64_t offset(uint32_t buffer) const {
+    return uint64_t{buffer} * buffer_bytes + 64 * uint64_t{buffer & colours};
+  }
+  std::byte* frame(uint32_t buffer) const { return base + offset(buffer); }
+  uint64_t address(uint32_t buffer) const { return device + offset(buffer); }
+  uint32_t longest() const { return buffer_bytes - 64 * colours; }  // frame that fits in any buffer
+};
+
 template <class Codec>
 class IntelReceiveQueue final : public IntelReceive {
  public:
-  // Where colour is on, the last start of a frame in its buffer.
-  static constexpr uint32_t kLastStart = 7 * 64;
-
   IntelReceiveQueue(ReceiveSettings settings, Registers registers, pci::Function::DmaMemory ring,
                     QueueCounting& counting, Wake wake);
 
@@ -96,7 +110,7 @@ class IntelReceiveQueue final : public IntelReceive {
 
   void set_arena(pci::Iova arena) override { arena_ = static_cast<uint64_t>(arena); }
   bool armed() const override { return held_in_ring_.load(std::memory_order_acquire); }
-  uint32_t buffer_bytes() const override { return region_.buffer_bytes; }
+  uint32_t buffer_bytes() const override { return places_.buffer_bytes; }
   uint64_t ring_iova() const override { return ring_iova_; }
   uint32_t ring_bytes() const override { return settings_.descriptors * sizeof(Descriptor); }
   uint64_t bad_delivered() const override { return bad_delivered_.load(std::memory_order_relaxed); }
@@ -104,20 +118,20 @@ class IntelReceiveQueue final : public IntelReceive {
   void open() override;
 
  private:
-  // Where a frame starts in buffer `index`. 2 KiB apart, all starts would fall into the same few cache
-  // sets; so they are spread over eight lines. Only where frames are short: see the port.
-  uint32_t start_of(uint32_t index) const { return settings_.colour ? 64 * (index % 8) : 0; }
-  uint64_t address_of(uint32_t index) const {
-    return arena_ + region_.arena_offset + uint64_t{index} * region_.buffer_bytes + start_of(index);
-  }
+  // Of a descriptor's word: a whole frame without an error looks like kPlain.
+  static constexpr uint64_t kPlain = Codec::kDone | Codec::kEndOfPacket;
+  static constexpr uint64_t kLookedAt = kPlain | Codec::kErrors;
+
   uint32_t after(uint32_t slot) const { return slot + 1 == settings_.descriptors ? 0 : slot + 1; }
   uint32_t before(uint32_t slot) const { return (slot == 0 ? settings_.descriptors : slot) - 1; }
 
+  uint32_t take_run(std::span<Frame> out, FreeBuffers& free);
+  bool take_one(std::span<Frame> out, FreeBuffers& free, Burst& burst);
   bool device_is_past(uint32_t slot);
   void take(uint32_t slot, uint64_t word, std::span<Frame> out, FreeBuffers& free, Burst& burst);
   bool broken(uint64_t word, Burst& burst);
   uint16_t flags_of(uint64_t word) const;
-  void rearm(uint32_t slot) { Codec::give(ring_[slot], address_of(buffers_[slot])); }
+  void rearm(uint32_t slot) { Codec::give(ring_[slot], places_.address(buffers_[slot])); }
 
   ReceiveSettings settings_;
   Registers registers_;
@@ -128,11 +142,11 @@ class IntelReceiveQueue final : public IntelReceive {
   uint64_t arena_ = 0;
 
   // The worker's.
-  Region region_;
+  FramePlaces places_;
   std::vector<uint32_t> buffers_;  // of each slot
   uint32_t next_ = 0;              // the slot that the device writes to next
   uint32_t held_ = 0;
-  uint32_t longest_ = 0;    // bytes that fit behind start_of()
+  uint32_t longest_ = 0;    // bytes of a frame that fit
   bool in_broken_ = false;  // within a frame that did not fit in one buffer
 
   // Written by the worker, read by the control thread.
