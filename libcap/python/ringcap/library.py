@@ -8,6 +8,7 @@ import ctypes as c
 import functools
 import os
 import pathlib
+import sys
 
 import numpy as np
 
@@ -122,6 +123,7 @@ def _places(soname: str):
         yield named.parent.parent / "filter" / soname  # a build directory
     for parent in list(pathlib.Path(__file__).resolve().parents)[2:5]:  # PREFIX/lib/python3.11/dist-packages/ringcap
         yield parent / soname
+        yield parent / getattr(sys.implementation, "_multiarch", "") / soname
     yield pathlib.Path(soname)
 
 
