@@ -123,15 +123,7 @@ Result<void> E1000Port::reset() {
   if (!done) return std::unexpected(stuck("the NIC does not come out of reset", true));
   mask_interrupts();
   static_cast<void>(registers_.read(ICR));
-  return power_up_phy();
-}
-
-// A kernel driver powers the PHY down when it lets go of an idle interface.
-Result<void> E1000Port::power_up_phy() {
-  const Result<uint32_t> control = read_phy(phy::CONTROL);
-  if (!control) return std::unexpected(control.error());
-  if (!(*control & phy::POWER_DOWN)) return {};
-  return write_phy(phy::CONTROL, *control & ~phy::POWER_DOWN);
+  return wake_phy();  // a kernel driver powers it down when it lets go of an idle interface
 }
 
 // ---- configure (manual, "General Configuration") -----------------------------------------------------
@@ -171,6 +163,11 @@ Result<void> E1000Port::program_transmit() {
 uint32_t E1000Port::receive_control() const {
   return rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | rctl::SECRC | buffer_size_bits(buffer_bytes()) |
          (jumbo() ? rctl::LPE : 0) | (options_.bad ? rctl::SBP : 0);
+}
+
+bool E1000Port::fire(uint32_t queue) {
+  registers_.write(ICS, queue < queue_count() ? interrupt::RXT0 : interrupt::LSC);
+  return true;
 }
 
 }  // namespace ringcap::e1000

@@ -21,12 +21,15 @@ class E1000Port final : public intel::GigabitPort {
                                             const pci::NicOptions& options);
   ~E1000Port() override { close(); }
 
+  // The manual: with the PHY inside, RCTL.LBM stays 0, and the PHY loops back.
+  std::vector<pci::Loopback> loopbacks() const override { return {pci::Loopback::kPhy}; }
+  bool fire(uint32_t queue) override;
+
  private:
   E1000Port(std::unique_ptr<pci::Function> function, const pci::NicOptions& options, const ChipFacts& facts,
             bool has_radv);
 
   Result<void> reset() override;
-  Result<void> power_up_phy();
   void configure() override;
   Result<void> program_receive(uint32_t queue) override;
   Result<void> program_transmit() override;

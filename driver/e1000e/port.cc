@@ -89,22 +89,23 @@ Result<void> E1000ePort::reset() {
   if (!done) return std::unexpected(stuck("the NIC does not come out of reset", quiet));
   mask_interrupts();
   static_cast<void>(registers_.read(ICR));
-  return power_up_phy();
+  // A kernel driver powers the PHY down when it lets go of an idle interface.
+  return as_owner([&] { return wake_phy(); });
 }
 
-// A kernel driver powers the PHY down when it lets go of an idle interface.
-Result<void> E1000ePort::power_up_phy() {
+Result<void> E1000ePort::control_phy(uint32_t value) {
+  return as_owner([&] { return write_phy(phy::CONTROL, value); });
+}
+
+Result<void> E1000ePort::as_owner(const std::function<Result<void>()>& use) {
   registers_.set(EXTCNF_CTRL, extcnf_ctrl::MDIO_SW_OWNERSHIP);
   const bool owned = wait_for(kPhyDeadline, [&] {
     registers_.set(EXTCNF_CTRL, extcnf_ctrl::MDIO_SW_OWNERSHIP);
     return registers_.read(EXTCNF_CTRL) & extcnf_ctrl::MDIO_SW_OWNERSHIP;
   });
-  const Result<uint32_t> control = read_phy(phy::CONTROL);
-  Result<void> written;
-  if (control && (*control & phy::POWER_DOWN)) written = write_phy(phy::CONTROL, *control & ~phy::POWER_DOWN);
+  const Result<void> used = use();
   if (owned) registers_.clear(EXTCNF_CTRL, extcnf_ctrl::MDIO_SW_OWNERSHIP);
-  if (!control) return std::unexpected(control.error());
-  return written;
+  return used;
 }
 
 // ---- configure (datasheet, "General Configuration") --------------------------------------------------
@@ -192,6 +193,16 @@ Wake E1000ePort::wake_of(uint32_t queue) const {
           .set = IMS,
           .clear = IMC,
           .bits = interrupt::RXQ0 << queue};
+}
+
+bool E1000ePort::fire(uint32_t queue) {
+  const bool link = queue >= queue_count();
+  if (own_vectors_) {
+    registers_.write(ICS, link ? interrupt::LSC | interrupt::OTHER : interrupt::RXQ0 << queue);
+  } else {
+    registers_.write(ICS, link ? interrupt::LSC : interrupt::RXT0);
+  }
+  return true;
 }
 
 void E1000ePort::mask_interrupts() { registers_.write(IMC, interrupt::ALL); }

@@ -4,6 +4,7 @@
 // Reads top to bottom like the datasheet's chapter "Initialization": reset, configure, start queues.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "driver/e1000e/registers.h"
@@ -19,11 +20,16 @@ class E1000ePort final : public intel::GigabitPort {
                                             const pci::NicOptions& options);
   ~E1000ePort() override { close(); }
 
+  std::vector<pci::Loopback> loopbacks() const override { return {pci::Loopback::kMac, pci::Loopback::kPhy}; }
+  bool fire(uint32_t queue) override;
+
  private:
   E1000ePort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options);
 
   Result<void> reset() override;
-  Result<void> power_up_phy();
+  // While `use` runs, the PHY is this driver's and not the firmware's.
+  Result<void> as_owner(const std::function<Result<void>()>& use);
+  Result<void> control_phy(uint32_t value) override;
   void configure() override;
   void configure_interrupts();
   void configure_queues();

@@ -7,6 +7,7 @@ namespace {
 
 // The chips take frames of 9,728 bytes; 9,216 are what the other end of the link usually can.
 constexpr uint32_t kGreatestMtu = 9216, kTwoTags = 22;
+constexpr uint32_t kLoopbackOf82580 = 19;  // of its PHY
 
 constexpr intel::ChipFacts facts(const char* chip, uint32_t queues, uint32_t vectors) {
   return {.driver = "igb",
@@ -22,8 +23,8 @@ constexpr intel::ChipFacts facts(const char* chip, uint32_t queues, uint32_t vec
 }
 
 constexpr Chip k82576{facts("82576", 16, 10), false, false, false};
-constexpr Chip k82580{facts("82580", 8, 10), true, false, false};
-constexpr Chip kI350{facts("I350", 8, 10), true, true, false};
+constexpr Chip k82580{facts("82580", 8, 10), true, false, false, kLoopbackOf82580};
+constexpr Chip kI350{facts("I350", 8, 10), true, true, false, kLoopbackOf82580};
 constexpr Chip kI354{facts("I354", 8, 10), true, true, false};
 constexpr Chip kI210{facts("I210", 4, 5), true, true, true};
 constexpr Chip kI211{facts("I211", 2, 5), true, true, true};

@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 constexpr uint32_t kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.2.1
 constexpr uint32_t kTableWords = 128;
 constexpr uint32_t kCrcBytes = 4;
+constexpr uint32_t kLoopBack = 0x8041;  // to the PHY register of Chip::loopback_register
 // Fetch descriptors when fewer than 8 are left on the chip and 8 are to be had; write each back at once, so
 // that a polling worker sees a frame when it is there and not when three more are.
 constexpr uint32_t kThresholds = 1u << dctl::WTHRESH_SHIFT | 8u << dctl::HTHRESH_SHIFT | 8u;
@@ -132,6 +133,7 @@ Result<void> IgbPort::negotiate() {
 // Link comes by negotiation: started if the PHY is powered down (a kernel driver does that to an idle
 // interface), has not negotiated, or offers pause frames. Otherwise the link stays as it is.
 Result<void> IgbPort::negotiate_as_owner() {
+  if (auto ended = end_phy_loopback(); !ended) return ended;
   const Result<uint32_t> control = read_phy(phy::CONTROL);
   if (!control) return std::unexpected(control.error());
   const Result<uint32_t> state = read_phy(phy::STATUS);
@@ -142,6 +144,15 @@ Result<void> IgbPort::negotiate_as_owner() {
   if (up && !(*advertised & phy::PAUSE)) return {};
   if (auto written = write_phy(phy::ADVERTISED, *advertised & ~phy::PAUSE); !written) return written;
   return write_phy(phy::CONTROL, (*control & ~phy::POWER_DOWN) | phy::NEGOTIATE | phy::RESTART);
+}
+
+// The 82580's and its successors' PHY loops back when it is told at a place of its own, too: by Linux's igb.
+Result<void> IgbPort::control_phy(uint32_t value) {
+  const PhyOwnership owned(registers_);
+  if (chip_.loopback_register != 0) {
+    if (auto set = write_phy(chip_.loopback_register, kLoopBack); !set) return set;
+  }
+  return write_phy(phy::CONTROL, value);
 }
 
 // ---- configure (datasheet, "General Configuration") --------------------------------------------------
@@ -244,6 +255,16 @@ Wake IgbPort::wake_of(uint32_t queue) const {
           .set = EIMS,
           .clear = EIMC,
           .bits = 1u << queue};
+}
+
+bool IgbPort::fire(uint32_t queue) {
+  const bool link = queue >= queue_count();
+  if (own_vectors_) {
+    registers_.write(EICS, 1u << (link ? link_vector_ : queue));
+  } else {
+    registers_.write(ICS, link ? interrupt::LSC : interrupt::RXT0);
+  }
+  return true;
 }
 
 void IgbPort::mask_interrupts() {

@@ -20,12 +20,16 @@ class IgbPort final : public intel::GigabitPort {
                                             const pci::NicOptions& options);
   ~IgbPort() override { close(); }
 
+  std::vector<pci::Loopback> loopbacks() const override { return {pci::Loopback::kMac, pci::Loopback::kPhy}; }
+  bool fire(uint32_t queue) override;
+
  private:
   IgbPort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options, const Chip& chip);
 
   Result<void> reset() override;
   Result<void> negotiate();
   Result<void> negotiate_as_owner();
+  Result<void> control_phy(uint32_t value) override;
   void configure() override;
   void configure_queues();
   void configure_interrupts();

@@ -15,6 +15,7 @@ inline constexpr uint32_t SW_FW_SYNC = 0x5B5C;  // who has what; under that sema
 
 // Interrupts with MSI-X
 inline constexpr uint32_t GPIE = 0x1514;  // general: before all others, or they have no effect
+inline constexpr uint32_t EICS = 0x1520;  // cause set: as if it had happened
 inline constexpr uint32_t EIMS = 0x1524;  // mask set, a bit per vector
 inline constexpr uint32_t EIMC = 0x1528;  // mask clear
 inline constexpr uint32_t EIAC = 0x152C;  // vectors whose cause clears by itself

@@ -35,9 +35,41 @@ Result<void> GigabitPort::write_phy(uint32_t reg, uint32_t value) const {
   return {};
 }
 
+Result<void> GigabitPort::wake_phy() const {
+  if (auto ended = end_phy_loopback(); !ended) return ended;
+  const Result<uint32_t> control = read_phy(phy::CONTROL);
+  if (!control) return std::unexpected(control.error());
+  if (!(*control & phy::POWER_DOWN)) return {};
+  return write_phy(phy::CONTROL, *control & ~phy::POWER_DOWN);
+}
+
+// The MAC's reset is none of the PHY's. A self-test that was killed leaves it so.
+Result<void> GigabitPort::end_phy_loopback() const {
+  const Result<uint32_t> control = read_phy(phy::CONTROL);
+  if (!control) return std::unexpected(control.error());
+  if (!(*control & phy::LOOPBACK)) return {};
+  if (auto reset = write_phy(phy::CONTROL, phy::RESET | phy::NEGOTIATE); !reset) return reset;
+  wait_for(kPhyDeadline, [&] { return !(read_phy(phy::CONTROL).value_or(0) & phy::RESET); });
+  return write_phy(phy::CONTROL, phy::NEGOTIATE | phy::RESTART);
+}
+
 // ---- start and stop ----------------------------------------------------------------------------------
 
-void GigabitPort::receive_on() { registers_.write(RCTL, receive_control()); }
+void GigabitPort::receive_on() {
+  const bool in_mac = options_.loopback == pci::Loopback::kMac;
+  registers_.write(RCTL, receive_control() | (in_mac ? rctl::LBM_MAC : 0));
+}
+
+// Datasheets, "Loopback": link is forced, at 1000 Mbit/s, as nobody is there to negotiate it with.
+Result<void> GigabitPort::loop_back() {
+  if (options_.loopback == pci::Loopback::kOff) return {};
+  if (options_.loopback == pci::Loopback::kPhy) {
+    if (auto set = control_phy(phy::LOOPBACK | phy::FULL_DUPLEX | phy::SPEED_1000); !set) return set;
+  }
+  const uint32_t forced = ctrl::FRCSPD | ctrl::FRCDPX | ctrl::SPEED_1000 | ctrl::FD | ctrl::SLU;
+  registers_.write(CTRL, (registers_.read(CTRL) & ~ctrl::SPEED) | forced);
+  return {};
+}
 
 void GigabitPort::traffic_off() {
   registers_.write(RCTL, 0);

@@ -15,9 +15,15 @@ class GigabitPort : public IntelPort {
 
   Result<uint32_t> read_phy(uint32_t reg) const;
   Result<void> write_phy(uint32_t reg, uint32_t value) const;
+  // Powers the PHY up, and ends its loopback.
+  Result<void> wake_phy() const;
+  Result<void> end_phy_loopback() const;
+  // The PHY's control register, by whatever rules there are for using the PHY.
+  virtual Result<void> control_phy(uint32_t value) { return write_phy(phy::CONTROL, value); }
 
  private:
   void receive_on() override;
+  Result<void> loop_back() override;
   void traffic_off() override;
   Wake shared_wake() const override;
   Link read_link() override;

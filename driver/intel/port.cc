@@ -146,7 +146,8 @@ Result<void> IntelPort::bring_up() {
   if (Result<void> done = reset(); !done) return done;
   configure();
   statistics_.clear(registers_);
-  Result<void> done = start_queues();
+  Result<void> done = loop_back();
+  if (done) done = start_queues();
   if (!done) static_cast<void>(reset());  // bus master off
   return done;
 }
@@ -166,6 +167,23 @@ Result<void> IntelPort::start_queues() {
   if (own_vectors_) unmask_link_interrupt();
   registers_.flush();
   return {};
+}
+
+// Addresses of rings that do not run, and of the multicast table: written anew by every start.
+Result<uint32_t> IntelPort::try_registers() {
+  const uint32_t kept[] = {receive_block(0) + RDBAH, facts_.transmit_block + TDBAL,
+                           facts_.transmit_block + TDBAH, MTA, MTA + 4 * 127};
+  constexpr uint32_t kAligned = ~0x7fu;  // the lowest bits of an address are always 0
+  for (const uint32_t offset : kept) {
+    for (const uint32_t pattern : {0x5a5a'5a5au, 0xa5a5'a5a5u, 0xffff'ffffu, 0u}) {
+      registers_.write(offset, pattern & kAligned);
+      const uint32_t read = registers_.read(offset) & kAligned;
+      if (read == (pattern & kAligned)) continue;
+      return fail(Code::kSystem, fmt::format("register {:#07x} was written {:#010x} and reads {:#010x}",
+                                             offset, pattern & kAligned, read));
+    }
+  }
+  return static_cast<uint32_t>(std::size(kept));
 }
 
 void IntelPort::quiesce() {

@@ -10,6 +10,7 @@
 
 #include "capture/port/port.h"
 #include "driver/intel/receive.h"
+#include "driver/intel/registers.h"
 #include "driver/intel/rss.h"
 #include "driver/intel/statistics.h"
 #include "driver/intel/transmit.h"
@@ -42,6 +43,7 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   QueueCounters counters() override;
   std::span<const Statistic> statistics() const override { return statistics_.all(); }
   std::string remark() const override;
+  Result<uint32_t> try_registers() override;
 
  protected:
   IntelPort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options, const ChipFacts& facts,
@@ -76,6 +78,8 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   // Frames with errors that were delivered.
   uint64_t bad_delivered() const;
   virtual void update_statistics() { statistics_.update(registers_); }
+  // Where the options ask for it: what is sent comes back. Until the next reset.
+  virtual Result<void> loop_back() { return {}; }
 
   // ---- for families
   QueueCounting& counting() { return *this; }

@@ -18,6 +18,7 @@ inline constexpr uint32_t MDIC = 0x0020;      // PHY registers
 
 // Interrupts
 inline constexpr uint32_t ICR = 0x00C0;  // cause; writing a one clears it
+inline constexpr uint32_t ICS = 0x00C8;  // cause set: as if it had happened
 inline constexpr uint32_t IMS = 0x00D0;  // mask set
 inline constexpr uint32_t IMC = 0x00D8;  // mask clear
 
@@ -73,8 +74,9 @@ inline constexpr uint32_t MPTC = 0x40F0;      // multicasts transmitted
 inline constexpr uint32_t BPTC = 0x40F4;      // broadcasts transmitted
 
 namespace ctrl {
-inline constexpr uint32_t GIO_MASTER_DISABLE = 1u << 2, SLU = 1u << 6, FRCSPD = 1u << 11, FRCDPX = 1u << 12,
-                          RST = 1u << 26, RFCE = 1u << 27, TFCE = 1u << 28, VME = 1u << 30;
+inline constexpr uint32_t FD = 1u << 0, GIO_MASTER_DISABLE = 1u << 2, SLU = 1u << 6, SPEED = 3u << 8,
+                          SPEED_1000 = 2u << 8, FRCSPD = 1u << 11, FRCDPX = 1u << 12, RST = 1u << 26,
+                          RFCE = 1u << 27, TFCE = 1u << 28, VME = 1u << 30;
 }
 namespace status {
 inline constexpr uint32_t LU = 1u << 1, GIO_MASTER_ENABLE = 1u << 19;
@@ -93,16 +95,17 @@ inline constexpr unsigned REGISTER_SHIFT = 16;
 }  // namespace mdic
 namespace phy {  // IEEE 802.3, 22.2.4
 inline constexpr uint32_t CONTROL = 0, STATUS = 1, ADVERTISED = 4;
-inline constexpr uint32_t RESTART = 1u << 9, POWER_DOWN = 1u << 11, NEGOTIATE = 1u << 12;  // of CONTROL
-inline constexpr uint32_t NEGOTIATED = 1u << 5;                                            // of STATUS
-inline constexpr uint32_t PAUSE = 3u << 10;                                                // of ADVERTISED
+inline constexpr uint32_t SPEED_1000 = 1u << 6, FULL_DUPLEX = 1u << 8, RESTART = 1u << 9,  // of CONTROL
+    POWER_DOWN = 1u << 11, NEGOTIATE = 1u << 12, LOOPBACK = 1u << 14, RESET = 1u << 15;
+inline constexpr uint32_t NEGOTIATED = 1u << 5;  // of STATUS
+inline constexpr uint32_t PAUSE = 3u << 10;      // of ADVERTISED
 }  // namespace phy
 namespace interrupt {  // bits of ICR, IMS, IMC
 inline constexpr uint32_t LSC = 1u << 2, RXDMT0 = 1u << 4, RXO = 1u << 6, RXT0 = 1u << 7, ALL = ~0u;
 }
 namespace rctl {
 inline constexpr uint32_t EN = 1u << 1, SBP = 1u << 2, UPE = 1u << 3, MPE = 1u << 4, LPE = 1u << 5,
-                          BAM = 1u << 15, BSEX = 1u << 25, SECRC = 1u << 26;
+                          LBM_MAC = 1u << 6, BAM = 1u << 15, BSEX = 1u << 25, SECRC = 1u << 26;
 inline constexpr unsigned BSIZE_SHIFT = 16;
 }  // namespace rctl
 namespace rfctl {

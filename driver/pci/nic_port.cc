@@ -28,8 +28,9 @@ void NicPort::close() {
   function_->release();
 }
 
-Result<void> NicPort::check_options(const NicLimits& limits) const {
+Result<void> NicPort::check_options(const NicLimits& limits) {
   const NicOptions& o = options_;
+  limits_ = limits;
   if (o.queues == 0 || o.queues > limits.queues) {
     return refuse(
         fmt::format("queues={}: {} ({}) has {} receive queue{}", o.queues, limits.chip, limits.driver,
@@ -50,6 +51,7 @@ Result<void> NicPort::check_options(const NicLimits& limits) const {
 }
 
 Result<void> NicPort::arm_interrupts(uint32_t vectors) {
+  vectors_ = vectors;
   vectors = std::min(options_.queues + 1, vectors);
   Result<Interrupt> interrupt = function_->enable_interrupts(vectors);
   if (!interrupt) return std::unexpected(interrupt.error());

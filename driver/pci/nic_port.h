@@ -30,9 +30,31 @@ struct NicLimits {
   uint32_t least_descriptors = 64, most_descriptors = 4096, descriptors_step = 8;
 };
 
+// What `ringcap selftest` (driver/nic/selftest.h) asks a NIC for beside what all ports have.
+class SelfTestable {
+ public:
+  virtual const NicLimits& limits() const = 0;
+  // Ways for what it sends to come back, the best first; empty: there is none.
+  virtual std::vector<Loopback> loopbacks() const { return {}; }
+  // Of a port that is not started: writes patterns to registers that mean nothing then, and reads them. How
+  // many registers; 0: this NIC has none for that. An error names the one that did not keep its value.
+  virtual Result<uint32_t> try_registers() { return 0u; }
+  // Of a running port: the device fires the interrupt of this receive queue, or, for the number after the
+  // last one, that of everything else, as if there were cause. False: it has no way to.
+  virtual bool fire(uint32_t) { return false; }
+  virtual Interrupt interrupt() const = 0;
+  // Of the device, as far as the driver uses them.
+  virtual uint32_t vectors() const = 0;
+  // Whether the queue has an interrupt, of its own or with everything else.
+  virtual bool wakes(uint32_t queue) const = 0;
+
+ protected:
+  ~SelfTestable() = default;
+};
+
 std::unexpected<Error> refuse(std::string what, std::string mend = {});
 
-class NicPort : public Port {
+class NicPort : public Port, public SelfTestable {
  public:
   const std::string& address() const override { return address_; }
   uint32_t mtu() const override { return options_.mtu; }
@@ -44,11 +66,18 @@ class NicPort : public Port {
   int event_fd() const override { return events_.get(); }
   void handle_event() override;
 
+  const NicLimits& limits() const override { return limits_; }
+  Interrupt interrupt() const override { return interrupt_; }
+  uint32_t vectors() const override { return vectors_; }
+  bool wakes(uint32_t queue) const override {
+    return interrupt_ != Interrupt::kNone && (!own_vectors_ || has_vector(queue));
+  }
+
  protected:
   NicPort(std::unique_ptr<Function> function, const NicOptions& options);
   // The destructor of each family calls it: what it needs of the family must still be there.
   void close();
-  Result<void> check_options(const NicLimits& limits) const;
+  Result<void> check_options(const NicLimits& limits);
   // With MSI-X each queue has a vector, and everything else has the last. Queues beyond the device's vectors
   // can only be polled.
   Result<void> arm_interrupts(uint32_t vectors);
@@ -78,12 +107,14 @@ class NicPort : public Port {
 
   std::string address_;
   NicOptions options_;
+  NicLimits limits_;
   std::unique_ptr<Function> function_;  // outlives everything below
   Interrupt interrupt_ = Interrupt::kNone;
   bool own_vectors_ = false;  // MSI-X: one for each queue, the last for everything else
   uint32_t link_vector_ = 0;
-  Fd link_event_;  // with one vector for all: by whom the worker tells of link changes
-  Fd events_;      // epoll: the link's vector, link_event_, and the function's events
+  uint32_t vectors_ = 1;  // of the device, as far as they are used
+  Fd link_event_;         // with one vector for all: by whom the worker tells of link changes
+  Fd events_;             // epoll: the link's vector, link_event_, and the function's events
   std::vector<std::unique_ptr<ReceiveQueue>> queues_;
   bool running_ = false;
   bool gone_ = false;

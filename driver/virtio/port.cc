@@ -69,7 +69,7 @@ void VirtioPort::choose_steering() {
   if (!usable) features_ &= ~feature::RSS;
 }
 
-Result<void> VirtioPort::check() const {
+Result<void> VirtioPort::check() {
   if (Result<void> possible = check_options(
           {.driver = "virtio", .chip = "this virtio device", .queues = pairs_, .greatest_mtu = kGreatestMtu});
       !possible)

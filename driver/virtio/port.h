@@ -38,7 +38,7 @@ class VirtioPort final : public pci::NicPort {
       : NicPort(std::move(function), options) {}
 
   Result<void> initialise();
-  Result<void> check() const;
+  Result<void> check();
   void choose_steering();
   Result<void> make_queues();
   Result<void> make_receive(uint32_t number);
