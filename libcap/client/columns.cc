@@ -93,48 +93,56 @@ inline uint32_t store_ip(const Packet& packet, const ringcap_columns& to, size_t
   return RINGCAP_HAS_IP | (v4 ? RINGCAP_HAS_IPV4 : RINGCAP_HAS_IPV6);
 }
 
-inline uint32_t store_ports(const Packet& packet, const ringcap_columns& to, size_t i) {
-  const bool there = packet.l4 != 0 && has_ports(packet.protocol);
+// End of the IP packet within the frame: what comes after it is Ethernet's padding, and no header (RFC
+// 791, 3.1; RFC 8200, 3). A length of 0 says nothing (segmentation offload, jumbograms).
+inline uint32_t packet_end(const Packet& packet, uint32_t captured) {
+  if (packet.version == 0) return captured;
+  const uint32_t length = be16(packet.ip + (packet.version == 4 ? 2 : 4));
+  if (length == 0) return captured;
+  return std::min(captured, packet.l3 + length + (packet.version == 6 ? 40U : 0U));
+}
+
+// From here on `end` is packet_end().
+inline uint32_t store_ports(const Packet& packet, uint32_t end, const ringcap_columns& to, size_t i) {
+  const bool there = packet.l4 != 0 && packet.l4 + 4 <= end && has_ports(packet.protocol);
   const uint32_t ports = there ? packet.ports : 0;
   put(to.source_port, i, __builtin_bswap16(static_cast<uint16_t>(ports)));
   put(to.destination_port, i, __builtin_bswap16(static_cast<uint16_t>(ports >> 16)));
   return bit(there, RINGCAP_HAS_PORTS);
 }
 
-// End of the IP packet within the frame: what comes after it is Ethernet's padding. A length of 0 says
-// nothing (segmentation offload, jumbograms).
-uint32_t packet_end(const Packet& packet, uint32_t captured) {
-  const uint32_t length = packet.version == 4 ? be16(packet.ip + 2) : be16(packet.ip + 4);
-  if (length == 0) return captured;
-  return std::min(captured, packet.l3 + length + (packet.version == 6 ? 40U : 0U));
+// Where UDP's payload ends (RFC 768); lengths below 8 say nothing (jumbograms, RFC 2675, 4). What is behind
+// it may be options (RFC 9868). UDP-Lite has another field in its place (RFC 3828, 3.1).
+inline uint32_t payload_end(const Packet& packet, const std::byte* data, uint32_t start, uint32_t end) {
+  if (packet.protocol != kUdp || start == 0) return end;
+  const uint32_t length = be16(data + packet.l4 + 4);
+  return length < 8 ? end : std::min(end, packet.l4 + length);
 }
 
 // Where the payload of TCP or UDP begins; 0: none that we know, or not captured.
-uint32_t payload_start(const Packet& packet, const std::byte* data, uint32_t captured) {
-  if (packet.protocol == kUdp || packet.protocol == kUdpLite)
-    return packet.l4 + 8 <= captured ? packet.l4 + 8 : 0;
-  if (packet.protocol != kTcp || packet.l4 + 20 > captured) return 0;
+inline uint32_t payload_start(const Packet& packet, const std::byte* data, uint32_t end) {
+  if (packet.protocol == kUdp || packet.protocol == kUdpLite) return packet.l4 + 8 <= end ? packet.l4 + 8 : 0;
+  if (packet.protocol != kTcp || packet.l4 + 20 > end) return 0;
   const uint32_t header_bytes = (load<uint8_t>(data + packet.l4 + 12) >> 4) * 4U;
   const uint32_t start = packet.l4 + header_bytes;
-  return header_bytes >= 20 && start <= captured ? start : 0;
+  return header_bytes >= 20 && start <= end ? start : 0;
 }
 
-inline uint32_t store_transport(const Packet& packet, const std::byte* data, uint32_t captured,
+inline uint32_t store_transport(const Packet& packet, const std::byte* data, uint32_t end,
                                 const ringcap_columns& to, size_t i) {
   const bool l4 = packet.l4 != 0;
   const bool tcp = l4 && packet.protocol == kTcp;
-  const bool numbers = tcp && packet.l4 + 12 <= captured;
-  const bool flags = tcp && packet.l4 + 14 <= captured;
+  const bool numbers = tcp && packet.l4 + 12 <= end;
+  const bool flags = tcp && packet.l4 + 14 <= end;
   put(to.tcp_sequence, i, numbers ? be32(data + packet.l4 + 4) : 0U);
   put(to.tcp_acknowledgement, i, numbers ? be32(data + packet.l4 + 8) : 0U);
   put(to.tcp_flags, i, flags ? load<uint8_t>(data + packet.l4 + 13) : uint8_t{0});
-  const uint32_t start = l4 ? payload_start(packet, data, captured) : 0;
-  const uint32_t end = start != 0 ? packet_end(packet, captured) : 0;
-  const bool payload = start != 0 && end >= start;
-  put(to.payload_offset, i, static_cast<uint16_t>(payload ? start : 0));
-  put(to.payload_length, i, static_cast<uint16_t>(payload ? end - start : 0));
+  const uint32_t start = l4 ? payload_start(packet, data, end) : 0;
+  put(to.payload_offset, i, static_cast<uint16_t>(start));
+  put(to.payload_length, i,
+      static_cast<uint16_t>(start != 0 ? payload_end(packet, data, start, end) - start : 0));
   return bit(numbers, RINGCAP_HAS_SEQUENCE) | bit(flags, RINGCAP_HAS_TCP_FLAGS) |
-         bit(payload, RINGCAP_HAS_PAYLOAD);
+         bit(start != 0, RINGCAP_HAS_PAYLOAD);
 }
 
 inline void parse_one(const layout::Descriptor& d, std::span<const std::byte> arena, bool inner,
@@ -153,8 +161,9 @@ inline void parse_one(const layout::Descriptor& d, std::span<const std::byte> ar
   uint32_t valid = bit(found.tunnel, RINGCAP_HAS_INNER);
   valid |= store_ethernet(found, to, i);
   valid |= store_ip(found.packet, to, i);
-  valid |= store_ports(found.packet, to, i);
-  valid |= store_transport(found.packet, frame.data, frame.captured, to, i);
+  const uint32_t end = packet_end(found.packet, frame.captured);
+  valid |= store_ports(found.packet, end, to, i);
+  valid |= store_transport(found.packet, frame.data, end, to, i);
   put(to.valid, i, static_cast<uint16_t>(valid));
 }
 

@@ -34,7 +34,10 @@ enum {
   RINGCAP_HAS_INNER = 1 << 9     /* there is a packet in the packet */
 };
 
-/* Arrays with room for `count` values each; NULL: not wanted. Numbers are in the machine's byte order
+/* What is behind the end of an IP packet, by its length, is padding and has no fields; a length of 0 says
+ * nothing (segmentation offload, jumbograms). Of a header that is not captured whole, what is there counts.
+ *
+ * Arrays with room for `count` values each; NULL: not wanted. Numbers are in the machine's byte order
  * (10.0.0.1 is 0x0a000001), Ethernet and IPv6 addresses as they lie in the frame. */
 struct ringcap_columns {
   size_t size;                   /* sizeof(struct ringcap_columns) */
@@ -55,7 +58,8 @@ struct ringcap_columns {
   uint32_t* tcp_sequence;
   uint32_t* tcp_acknowledgement;
   uint16_t* payload_offset; /* in the frame, bytes */
-  uint16_t* payload_length; /* bytes of it that were captured, without Ethernet's padding */
+  uint16_t* payload_length; /* bytes of it that were captured, without Ethernet's padding and what is behind
+                               UDP's length */
 };
 
 enum { RINGCAP_COLUMNS_INNER = 1 << 0 /* of the innermost packet of a tunnel; other frames have none */ };

@@ -75,7 +75,7 @@ def _text(log):
 
 def replay(path):
     """The port that gives a file's frames once, as soon as somebody is there."""
-    return f"pcap:{path},speed=max", "--wait-consumers", "1", "--hash-key", KEY
+    return f"pcap:{path},speed=max,full=wait", "--wait-consumers", "1", "--hash-key", KEY
 
 
 def write_pcap(path, frames, lengths=None):
@@ -106,17 +106,6 @@ def udp(payload=b"x" * 20, source="10.0.0.1", target="10.0.0.2", sport=1000, dpo
 
 def _ip(text):
     return bytes(int(part) for part in text.split("."))
-
-
-def damaged():
-    """Every corpus frame cut at many places, and with single bytes changed: what a parser must stand."""
-    out = []
-    for path in FRAMES:
-        for frame, _ in read_pcap(path)[:6]:
-            out += [frame[:n] for n in range(0, min(len(frame), 100), 3)]
-            for at in range(12, min(len(frame), 70)):
-                out.append(frame[:at] + bytes([frame[at] ^ 0xFF]) + frame[at + 1:])
-    return [frame for frame in out if frame]
 
 
 def filled(cap, frames=10_000):
