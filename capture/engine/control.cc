@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "capture/base/monotonic.h"
 #include "capture/filter/machine_code.h"
@@ -55,9 +56,16 @@ Control::Control(ControlSetup setup)
     : setup_(std::move(setup)),
       consumers_(*setup_.state, setup_.limits, setup_.name),
       tick_ns_(kTickNs),
-      last_queues_(setup_.queues.size()),
-      last_ports_(setup_.ports.size()),
-      links_(setup_.ports.size()) {}
+      rest_(static_cast<uint32_t>(setup_.workers.size())),
+      rest_of_queues_(setup_.queues.size()),
+      rest_of_ports_(setup_.ports.size()),
+      workers_of_ports_(setup_.ports.size()),
+      links_(setup_.ports.size()) {
+  for (uint32_t i = 0; i < setup_.queues.size(); ++i) {
+    const auto& source = setup_.state->source(i);
+    workers_of_ports_[source.port].push_back(source.worker);
+  }
+}
 
 Result<std::unique_ptr<Control>> Control::create(ControlSetup setup) {
   std::unique_ptr<Control> control(new Control(std::move(setup)));
@@ -506,21 +514,23 @@ void Control::tick() {
   for (const uint64_t number : late) close_connection(number);
 }
 
-bool Control::at_rest(LastReading& last, uint64_t taken, uint64_t received) {
-  const bool same = taken == last.taken && received == last.received;
-  last = {taken, received};
-  return same;
+std::vector<uint64_t> Control::rounds_ended() const {
+  std::vector<uint64_t> rounds;
+  for (const Worker* worker : setup_.workers) rounds.push_back(worker->rounds_ended());
+  return rounds;
 }
 
 // What the device says of all queues together, and what it counts besides.
 void Control::refresh_counters(uint32_t i) {
   const QueueCounters counters = setup_.ports[i]->counters();
-  uint64_t taken = 0;
+  uint64_t taken = 0, lag_ns = 0;
   for (uint32_t s = 0; s < setup_.queues.size(); ++s) {
     const auto& source = setup_.state->source(s);
-    if (source.port == i) taken += source.taken.load(std::memory_order_relaxed);
+    if (source.port != i) continue;
+    taken += source.taken.load(std::memory_order_relaxed);
+    lag_ns = std::max(lag_ns, setup_.queues[s]->lag_ns());
   }
-  const bool rests = at_rest(last_ports_[i], taken, counters.received);
+  const bool rests = rest_.of(rest_of_ports_[i], taken, counters.received, workers_of_ports_[i], lag_ns);
   auto& entry = setup_.state->port(i);
   {
     const layout::SequenceWrite writing(entry.sequence);
@@ -540,7 +550,9 @@ void Control::refresh_queue(uint32_t i) {
   auto& source = setup_.state->source(i);
   const QueueCounters counters = setup_.queues[i]->counters();
   const uint64_t taken = source.taken.load(std::memory_order_relaxed);
-  const bool rests = at_rest(last_queues_[i], taken, counters.received);
+  const std::array workers{source.worker};
+  const bool rests =
+      rest_.of(rest_of_queues_[i], taken, counters.received, workers, setup_.queues[i]->lag_ns());
   const layout::SequenceWrite writing(source.sequence);
   source.received.store(counters.received, std::memory_order_relaxed);
   source.missed.store(counters.missed, std::memory_order_relaxed);
@@ -570,8 +582,10 @@ void Control::refresh_link(uint32_t i) {
 }
 
 void Control::refresh_ports() {
+  rest_.begin(rounds_ended(), monotonic_ns());
   for (uint32_t i = 0; i < setup_.ports.size(); ++i) refresh_counters(i);
   for (uint32_t i = 0; i < setup_.queues.size(); ++i) refresh_queue(i);
+  rest_.end(rounds_ended());
   for (uint32_t i = 0; i < setup_.ports.size(); ++i) refresh_link(i);
 }
 
@@ -610,6 +624,7 @@ void Control::sources_ended() {
 }
 
 void Control::finish() {
+  rest_.workers_ended();
   refresh_ports();
   log_losses(true);
   if (setup_.forwarders != nullptr) setup_.forwarders->tick(true);

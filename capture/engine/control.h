@@ -20,6 +20,7 @@
 #include "capture/engine/consumers.h"
 #include "capture/engine/forwarders.h"
 #include "capture/engine/plan.h"
+#include "capture/engine/rest.h"
 #include "capture/engine/state.h"
 #include "capture/engine/worker.h"
 #include "capture/port/port.h"
@@ -118,6 +119,7 @@ class Control {
   void refresh_ports();
   void refresh_queue(uint32_t source);
   void refresh_counters(uint32_t port);
+  std::vector<uint64_t> rounds_ended() const;  // by worker
   void refresh_link(uint32_t port);
   void log_losses(bool all);
   void sources_ended();
@@ -139,12 +141,9 @@ class Control {
   uint64_t attached_ever_ = 0;
   uint64_t silent_ = 0;  // connections without a hello
   std::atomic<bool> stop_{false};
-  struct LastReading {
-    uint64_t taken = ~uint64_t{0}, received = ~uint64_t{0};
-  };
-  // True, and noted, if nothing was taken or received since the last time.
-  static bool at_rest(LastReading& last, uint64_t taken, uint64_t received);
-  std::vector<LastReading> last_queues_, last_ports_;
+  Rest rest_;
+  std::vector<Rest::Watched> rest_of_queues_, rest_of_ports_;
+  std::vector<std::vector<uint32_t>> workers_of_ports_;
   std::vector<std::optional<Link>> links_;  // as of the last reading
 };
 

@@ -120,6 +120,7 @@ uint32_t Worker::round() {
     ended_reported_ = true;
     report({EventKind::kSourceEnded, 0});
   }
+  rounds_ended_.store(round_, std::memory_order_release);  // pairs with rounds_ended()
   return taken;
 }
 

@@ -75,6 +75,8 @@ class Worker {
     wake();
   }
   uint64_t plan_seen() const { return entry_.plan_seen.load(std::memory_order_acquire); }
+  // How many rounds have ended. What a round found is in the ledger's words before it counts here.
+  uint64_t rounds_ended() const { return rounds_ended_.load(std::memory_order_acquire); }
   EventRing& events() { return events_; }
   uint32_t buffers() const { return setup_.region.count; }
 
@@ -153,6 +155,7 @@ class Worker {
   std::atomic<const Plan*> plan_{nullptr};
   std::atomic<bool> stop_{false};
   std::atomic<bool> asleep_{false};
+  std::atomic<uint64_t> rounds_ended_{0};
   const Plan* current_plan_ = nullptr;
   std::vector<PlanTaker> takers_;          // of the current plan: those that share with nobody
   std::vector<TakerRing*> rings_;          // of the current plan, members' too, less those that misbehaved

@@ -121,7 +121,7 @@ Result<std::unique_ptr<Port>> open_packet_port(const std::string& interface, con
   const packet::PacketSocket::Options each{
       .interface_index = found->index(),
       .interface = interface,
-      .ring_bytes = packet::kPortRingBytes / options.queues,
+      .ring_bytes = std::max(packet::kPortRingBytes / options.queues, packet::kQueueRingBytes),
       .outgoing = options.outgoing && !found->loopback(),
   };
   auto sockets = packet::open_sockets(each, options.queues);

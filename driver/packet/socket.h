@@ -14,12 +14,16 @@
 
 namespace ringcap::packet {
 
-// A block this large holds about 7,000 small frames, 2 ms at full speed, so that the hand-over of a block
-// costs nothing per frame; a smaller one would wake a sleeping worker for less.
-inline constexpr uint32_t kBlockBytes = 1 << 20;
+// What a ring can hold is counted in bytes when frames come fast, and in blocks when they come slowly: a
+// block with one frame in it is closed after kRetireMs all the same. So blocks are small enough to be many:
+// 128 of them hold a trickle for 128 ms at least, while the machine does something else. Large enough, too:
+// a block holds about 900 small frames, or the longest frame that the kernel makes of several.
+inline constexpr uint32_t kBlockBytes = 128 << 10;
 // Of all queues of a port: 70 ms of the smallest frames at the 3 million a second that the kernel can do.
 inline constexpr uint32_t kPortRingBytes = 32 << 20;
-inline constexpr uint32_t kMinimumBlocks = 4;
+// Of one queue at least, however many there are.
+inline constexpr uint32_t kQueueRingBytes = 16 << 20;
+inline constexpr uint32_t kMinimumBlocks = 32;
 // A block that is not full is handed over after this time, so it is how late a frame may come. 1 ms is the
 // least that the kernel takes; kernels before 6.18 round it up to a tick. What it costs is one timer
 // interrupt a millisecond, which finds nothing to do on a quiet queue.

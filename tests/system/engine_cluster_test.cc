@@ -19,7 +19,8 @@ namespace {
 // How often each frame was taken: written by all members, one byte a frame, by queue and sequence number.
 class Board {
  public:
-  static constexpr size_t kQueues = 2, kFrames = size_t{8} << 20;
+  // More frames than come while a test may run: 50,000 a second and queue, for five minutes.
+  static constexpr size_t kQueues = 2, kFrames = size_t{16} << 20;
   Board()
       : bytes_(
             static_cast<std::atomic<uint8_t>*>(::mmap(nullptr, kQueues * kFrames, PROT_READ | PROT_WRITE,
@@ -104,7 +105,7 @@ TEST(EngineCluster, a_thousand_changes_under_load_deliver_no_frame_twice_and_los
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
   Board board;
-  Engine engine({"gen:mix=ipv4,flows=2000,queues=2,rate=200k", "--memory", "plain", "--cluster", "ids"});
+  Engine engine({"gen:mix=ipv4,flows=2000,queues=2,rate=100k", "--memory", "plain", "--cluster", "ids"});
   const Watch watch(engine.name());
   std::map<std::string, Consumer> members;
   int killed = 0;

@@ -11,6 +11,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <thread>
 
 #include "packet_lab.h"
 #include "tests/lib/traffic.h"
@@ -71,6 +72,21 @@ TEST(PacketPort, frames_of_all_lengths_arrive_byte_for_byte_and_in_order) {
   EXPECT_EQ(capture.totals().copied, capture.totals().frames);
   EXPECT_EQ(capture.counters().received, capture.totals().frames);
   EXPECT_EQ(capture.counters().missed, 0u);
+}
+
+// The kernel closes a block each time that its timer finds a frame in it, so it is blocks that a trickle
+// uses up, not bytes.
+TEST(PacketPort, a_worker_that_stands_still_for_a_while_loses_nothing_of_a_trickle) {
+  for (const uint32_t queues : {1u, 4u}) {
+    const PacketLab lab;
+    PacketCapture capture(lab, "near", {.queues = queues});
+    const Fd sender = lab.raw_socket("far");
+    for (uint32_t i = 0; i < 100; ++i) {
+      send_frame(sender, traffic(1, i));
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));  // long enough to close a block, mostly
+    }
+    EXPECT_EQ(capture.take(100).size(), 100u) << queues << " queues";
+  }
 }
 
 TEST(PacketPort, vlan_tags_are_put_back) {
