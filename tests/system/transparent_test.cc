@@ -42,8 +42,9 @@ TEST(Transparent, both_gives_the_kernel_every_frame_and_consumers_see_each_once)
   Namespace host;
   host.ip({"tuntap", "add", "dev", "lan", "mode", "tap"});
   host.ip({"link", "set", "dev", "lan", "up"});
-  Engine engine(transparent("gen:count=5000,rate=50k,full=wait", "both", {"--tap", "lan", "--wait-consumers", "1"}),
-                {.network = &host});
+  Engine engine(
+      transparent("gen:count=5000,rate=50k,full=wait", "both", {"--tap", "lan", "--wait-consumers", "1"}),
+      {.network = &host});
   const std::string file = dir.file("taken.pcap");
   const Outcome captured = ringcap({"capture", engine.name(), "-w", file, "-c", "5000"});
   EXPECT_EQ(captured.status, 0) << captured.err;
@@ -106,8 +107,9 @@ TEST(Transparent, the_default_filter_follows_the_hosts_addresses) {
 TEST(Transparent, what_the_host_sends_is_flagged_outgoing_and_can_be_captured_alone) {
   TestDir dir;
   Namespace host;
-  Engine engine(transparent("gen:count=3000,rate=50k,full=wait", "both", {"--tap", "lan", "--wait-consumers", "3"}),
-                {.network = &host});
+  Engine engine(
+      transparent("gen:count=3000,rate=50k,full=wait", "both", {"--tap", "lan", "--wait-consumers", "3"}),
+      {.network = &host});
   host.ip({"link", "set", "dev", "lan", "up"});
   const Fd sender = host.raw_socket("lan");
   const auto capture = [&](const std::string& way, int count) {
@@ -132,8 +134,9 @@ TEST(Transparent, what_the_host_sends_is_flagged_outgoing_and_can_be_captured_al
 TEST(Transparent, a_tap_that_is_down_costs_a_consumer_nothing) {
   TestDir dir;
   Namespace host;
-  Engine engine(transparent("gen:count=20000,rate=100k,full=wait", "both", {"--tap", "lan", "--wait-consumers", "1"}),
-                {.network = &host});
+  Engine engine(
+      transparent("gen:count=20000,rate=100k,full=wait", "both", {"--tap", "lan", "--wait-consumers", "1"}),
+      {.network = &host});
   const std::string file = dir.file("taken.pcap");
   const Outcome captured = ringcap({"capture", engine.name(), "-w", file, "-c", "20000"});
   EXPECT_EQ(captured.status, 0) << captured.err;  // 3: frames were lost
