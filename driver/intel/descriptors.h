@@ -44,7 +44,7 @@ struct LegacyReceive : Receive {
   static constexpr uint64_t kDataError = uint64_t{1} << 47;      // RXE
   static constexpr uint64_t kErrors = kCrcError | kSymbolError | kSequenceError | kCarrierError | kDataError;
 
-  static uint32_t length(uint64_t word) { return static_cast<uint16_t>(word); }
+  static constexpr uint32_t length(uint64_t word) { return static_cast<uint16_t>(word); }
 };
 
 // 82574: "Extended Rx Descriptor"; 82576: "Advanced Receive Descriptors", DESCTYPE 001b.
@@ -59,7 +59,7 @@ struct ExtendedReceive : Receive {
   static constexpr uint64_t kDataError = 1u << 31;     // RXE
   static constexpr uint64_t kErrors = kCrcError | kSymbolError | kSequenceError | kCarrierError | kDataError;
 
-  static uint32_t length(uint64_t word) { return static_cast<uint16_t>(word >> 32); }
+  static constexpr uint32_t length(uint64_t word) { return static_cast<uint16_t>(word >> 32); }
 };
 
 // What both kinds of transmit descriptor have at the same place.

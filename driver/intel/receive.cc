@@ -131,7 +131,7 @@ template <class Codec>
 uint32_t IntelReceiveQueue<Codec>::take_run(std::span<Frame> out, FreeBuffers& free) {
   if (settings_.bad || in_broken_) return 0;
   const auto most = std::min({static_cast<uint32_t>(out.size()), settings_.descriptors - next_, free.size()});
-  const FramePlaces places = places_;
+  const pci::FramePlaces places = places_;
   const uint32_t longest = longest_;
   const uint32_t* fresh = free.top(most) + most;
   uint32_t* buffer = buffers_.data() + next_;

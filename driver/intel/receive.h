@@ -18,6 +18,7 @@
 #include "capture/port/port.h"
 #include "driver/intel/access.h"
 #include "driver/intel/descriptors.h"
+#include "driver/pci/frame_places.h"
 #include "driver/pci/function.h"
 
 namespace ringcap::intel {
@@ -69,23 +70,6 @@ class IntelReceive : public ReceiveQueue {
   virtual uint32_t resume_at() = 0;
   // Once the device takes it: gives it all armed slots.
   virtual void open() = 0;
-};
-
-// Where the frames of a region's buffers begin, for us and for the device.
-struct FramePlaces {
-  std::byte* base = nullptr;  // of the region
-  uint64_t device = 0;        // the same, as the device sees it
-  uint32_t buffer_bytes = 0;
-  // 2 KiB apart, all starts would fall into the same few cache sets; so they are spread over eight lines.
-  // Only where frames are short: see the port.
-  uint32_t colours = 0;  // 7: eight lines; 0: one
-
-  uint64_t offset(uint32_t buffer) const {
-    return uint64_t{buffer} * buffer_bytes + 64 * uint64_t{buffer & colours};
-  }
-  std::byte* frame(uint32_t buffer) const { return base + offset(buffer); }
-  uint64_t address(uint32_t buffer) const { return device + offset(buffer); }
-  uint32_t longest() const { return buffer_bytes - 64 * colours; }  // frame that fits in any buffer
 };
 
 template <class Codec>
@@ -142,7 +126,7 @@ class IntelReceiveQueue final : public IntelReceive {
   uint64_t arena_ = 0;
 
   // The worker's.
-  FramePlaces places_;
+  pci::FramePlaces places_;
   std::vector<uint32_t> buffers_;  // of each slot
   uint32_t next_ = 0;              // the slot that the device writes to next
   uint32_t held_ = 0;

@@ -49,12 +49,15 @@ class PackedRing {
     return word(16 * size_ + 64 + 2).load(std::memory_order_relaxed) != kDisable;
   }
 
+  // Pairs with the device's store: after it, the rest and the buffer can be read.
+  bool some() {
+    const uint16_t flags = std::atomic_ref(descriptor(take_.index).flags).load(std::memory_order_acquire);
+    return (flags & (kAvailable | kUsed)) == (take_.lap ? kAvailable | kUsed : 0);
+  }
+
   Take take(Used& used) {
+    if (!some()) return Take::kNothing;
     Descriptor& next = descriptor(take_.index);
-    // Pairs with the device's store: after it, the rest and the buffer can be read.
-    const uint16_t flags = std::atomic_ref(next.flags).load(std::memory_order_acquire);
-    const bool available = flags & kAvailable, done = flags & kUsed;
-    if (available != take_.lap || done != take_.lap) return Take::kNothing;
     used = {next.id, next.bytes};
     if (used.id >= slots() || outstanding_ == 0) return Take::kNonsense;
     --outstanding_;

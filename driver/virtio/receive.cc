@@ -3,9 +3,33 @@
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace ringcap::virtio {
+namespace {
+
+constexpr uint16_t kNeedsWork = 0xff00 | kNeedsChecksum;  // of a Mark's kind: any gso_type
+
+// Each is read once: the device can change it at any time.
+Mark mark_before(const std::byte* frame) {
+  Mark mark;
+  std::memcpy(&mark.kind, frame - sizeof(Header) + offsetof(Header, flags), sizeof mark.kind);
+  std::memcpy(&mark.buffers, frame - sizeof(Header) + offsetof(Header, num_buffers), sizeof mark.buffers);
+  return mark;
+}
+
+void fill(Frame& frame, std::byte* data, uint32_t buffer, uint32_t length) {
+  frame.length = length;
+  frame.hash = 0;
+  frame.captured = static_cast<uint16_t>(length);
+  frame.flags = 0;
+  frame.l3_half = frame.l4_half = 0;
+  frame.data = data;
+  frame.buffer = buffer;
+}
+
+}  // namespace
 
 template <template <uint32_t> class RingOf>
 Result<std::unique_ptr<VirtioReceive>> VirtioReceiveQueue<RingOf>::make(const ReceiveSettings& settings) {
@@ -36,7 +60,10 @@ Result<void> VirtioReceiveQueue<RingOf>::arm(const Region& region, FreeBuffers& 
                             free.size()),
                 "use a larger arena or fewer descriptors");
   }
-  region_ = region;
+  places_ = {.base = region.base + kFirstStart,
+             .device = arena_ + region.arena_offset + kFirstStart,
+             .buffer_bytes = bytes,
+             .colours = 7};
   longest_ = bytes - kLastStart;
   for (uint32_t& buffer : buffers_) buffer = free.pop();
   held_ = settings_.descriptors;
@@ -75,19 +102,10 @@ void VirtioReceiveQueue<RingOf>::go_over() {
   ring_ = &rings_[which];
   bell_ = bells_[which];
   skip_ = 0;
-  for (uint32_t slot = 0; slot < settings_.descriptors; ++slot) give(slot);
+  for (uint32_t slot = 0; slot < settings_.descriptors; ++slot)
+    ring_->give(slot, piece_of(places_, buffers_[slot]));
   ring_->want_interrupts(wake_);
   if (ring_->publish()) bell_.ring();
-}
-
-template <template <uint32_t> class RingOf>
-void VirtioReceiveQueue<RingOf>::give(uint32_t slot) {
-  const uint32_t buffer = buffers_[slot];
-  const uint64_t frame =
-      arena_ + region_.arena_offset + uint64_t{buffer} * region_.buffer_bytes + start_of(buffer);
-  ring_->give(slot, {.iova = frame - sizeof(Header),
-                     .bytes = longest_ + static_cast<uint32_t>(sizeof(Header)),
-                     .device_writes = true});
 }
 
 // ---- receive ---------------------------------------------------------------------------------------
@@ -95,26 +113,47 @@ void VirtioReceiveQueue<RingOf>::give(uint32_t slot) {
 template <template <uint32_t> class RingOf>
 Burst VirtioReceiveQueue<RingOf>::receive(std::span<Frame> out, FreeBuffers& free) {
   Burst burst;
-  if (ring_ != nullptr) drain(out, free, burst);
+  if (ring_ != nullptr && ring_->some()) drain(out, free, burst);
   // Only when the old ring is empty: what came before the device began anew is not lost.
   const bool nothing = burst.frames + burst.broken + burst.no_buffer == 0;
   if (nothing && held_ != 0 && handover_.offered()) go_over();
   return burst;
 }
 
+// Everything that the loop needs is in a local variable, the ring too: what it stores could otherwise be one
+// of the members.
 template <template <uint32_t> class RingOf>
 void VirtioReceiveQueue<RingOf>::drain(std::span<Frame> out, FreeBuffers& free, Burst& burst) {
-  bool some = false;
-  for (size_t looked = 0; looked < out.size(); ++looked) {
+  Ring ring = *ring_;
+  const pci::FramePlaces places = places_;
+  uint32_t* const buffers = buffers_.data();
+  const auto most = std::min(static_cast<uint32_t>(out.size()), free.size());
+  const uint32_t *const last = free.top(most), *fresh = last + most;
+  Frame* frame = out.data();
+  size_t looked = 0;
+  Take taken = Take::kOne;
+  for (; looked < out.size(); ++looked) {
     Used used;
-    const Take taken = ring_->take(used);
-    if (taken == Take::kNonsense) return end();
-    if (taken == Take::kNothing) break;
-    take(used, out, free, burst);
-    give(used.id);
-    some = true;
+    taken = ring.take(used);
+    if (taken != Take::kOne) break;
+    uint32_t& buffer = buffers[used.id];
+    std::byte* data = places.frame(buffer);
+    const Mark mark = mark_before(data);
+    if (skip_ != 0 || !plain(used, mark)) {
+      throw_away(mark, burst);
+    } else if (fresh == last) {
+      ++burst.no_buffer;
+    } else {
+      fill(*frame++, data, buffer, used.length - static_cast<uint32_t>(sizeof(Header)));
+      buffer = *--fresh;
+    }
+    ring.give(used.id, piece_of(places, buffer));
   }
-  if (some && ring_->publish()) bell_.ring();
+  *ring_ = ring;
+  burst.frames = static_cast<uint32_t>(frame - out.data());
+  free.drop(burst.frames);
+  if (taken == Take::kNonsense) return end();
+  if (looked != 0 && ring_->publish()) bell_.ring();
 }
 
 // Which buffers the device has, and where it is, cannot be told any more. Nothing is taken until the port
@@ -126,46 +165,22 @@ void VirtioReceiveQueue<RingOf>::end() {
   ::eventfd_write(settings_.event_fd, 1);
 }
 
+// One frame, in one buffer, as it was on the wire.
 template <template <uint32_t> class RingOf>
-void VirtioReceiveQueue<RingOf>::take(const Used& used, std::span<Frame> out, FreeBuffers& free,
-                                      Burst& burst) {
-  if (skip_ > 0) {
+bool VirtioReceiveQueue<RingOf>::plain(const Used& used, const Mark& mark) const {
+  const bool alone = mark.buffers == 1 || !settings_.merges;
+  return alone && !(mark.kind & kNeedsWork) && used.length - sizeof(Header) - 1 < longest_;
+}
+
+// A frame that took several buffers is longer than the MTU allows; it counts once.
+template <template <uint32_t> class RingOf>
+void VirtioReceiveQueue<RingOf>::throw_away(const Mark& mark, Burst& burst) {
+  if (skip_ != 0) {
     --skip_;
     return;
   }
-  const uint32_t buffer = buffers_[used.id];
-  std::byte* data = region_.buffer(buffer) + start_of(buffer);
-  Header header;
-  std::memcpy(&header, data - sizeof(Header), sizeof(Header));
-  if (!whole(used, header)) {
-    ++burst.broken;
-    return;
-  }
-  if (free.empty()) {
-    ++burst.no_buffer;
-    return;
-  }
-  Frame& frame = out[burst.frames++];
-  frame.data = data;
-  frame.buffer = buffer;
-  frame.length = used.length - static_cast<uint32_t>(sizeof(Header));
-  frame.captured = static_cast<uint16_t>(frame.length);
-  frame.flags = 0;
-  frame.hash = 0;
-  frame.l3_half = frame.l4_half = 0;
-  buffers_[used.id] = free.pop();
-}
-
-// One frame, in one buffer, as it was on the wire. One that took several buffers is longer than the MTU
-// allows.
-template <template <uint32_t> class RingOf>
-bool VirtioReceiveQueue<RingOf>::whole(const Used& used, const Header& header) {
-  if (settings_.merges && header.num_buffers != 1) {
-    skip_ = header.num_buffers == 0 ? 0 : header.num_buffers - 1u;
-    return false;
-  }
-  return used.length > sizeof(Header) && used.length <= sizeof(Header) + longest_ && header.gso_type == 0 &&
-         !(header.flags & kNeedsChecksum);
+  if (settings_.merges && mark.buffers > 1) skip_ = mark.buffers - 1u;
+  ++burst.broken;
 }
 
 // ---- sleeping ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "capture/port/port.h"
+#include "driver/pci/frame_places.h"
 #include "driver/pci/function.h"
 #include "driver/virtio/device.h"
 #include "driver/virtio/handover.h"
@@ -32,6 +33,12 @@ struct ReceiveSettings {
   int vector = -1;         // of the queue; -1: none, it can only be polled
   Device* line = nullptr;  // if the vector is everybody's: whose ISR says why it came
   int event_fd = -1;       // an eventfd: the control thread's, to tell it of link changes and nonsense
+};
+
+// What matters of the header before a frame.
+struct Mark {
+  uint16_t kind;  // flags and gso_type
+  uint16_t buffers;
 };
 
 // What the port needs of it, whatever its ring.
@@ -75,13 +82,15 @@ class VirtioReceiveQueue final : public VirtioReceive {
   explicit VirtioReceiveQueue(const ReceiveSettings& settings)
       : settings_(settings), buffers_(settings.descriptors) {}
 
-  // 2 KiB apart, all starts would fall into the same few cache sets.
-  static uint32_t start_of(uint32_t buffer) { return kFirstStart + 64 * (buffer % 8); }
-  void give(uint32_t slot);
+  Piece piece_of(const pci::FramePlaces& places, uint32_t buffer) const {
+    return {.iova = places.address(buffer) - sizeof(Header),
+            .bytes = longest_ + static_cast<uint32_t>(sizeof(Header)),
+            .device_writes = true};
+  }
   void go_over();
   void drain(std::span<Frame> out, FreeBuffers& free, Burst& burst);
-  void take(const Used& used, std::span<Frame> out, FreeBuffers& free, Burst& burst);
-  bool whole(const Used& used, const Header& header);
+  bool plain(const Used& used, const Mark& mark) const;
+  void throw_away(const Mark& mark, Burst& burst);
   void end();
 
   ReceiveSettings settings_;
@@ -92,7 +101,7 @@ class VirtioReceiveQueue final : public VirtioReceive {
   uint64_t arena_ = 0;
 
   // The worker's.
-  Region region_;
+  pci::FramePlaces places_;
   std::vector<uint32_t> buffers_;  // of each slot
   uint32_t held_ = 0;
   uint32_t longest_ = 0;  // bytes of a frame that fit

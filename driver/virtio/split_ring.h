@@ -81,6 +81,11 @@ class SplitRing {
     return !(word(device_flags()).load(std::memory_order_relaxed) & kNoNotify);
   }
 
+  // False: take() would find nothing.
+  bool some() {
+    return taken_ != seen_ || taken_ != word(device_flags() + 2).load(std::memory_order_relaxed);
+  }
+
   Take take(Used& used) {
     if (taken_ == seen_) {
       // Pairs with the device's store: after it, entries and buffers can be read.

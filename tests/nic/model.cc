@@ -204,7 +204,10 @@ namespace {
 class ModelBar final : public pci::Bar {
  public:
   explicit ModelBar(std::shared_ptr<Chip> chip) : chip_(std::move(chip)) {}
-  uint32_t read32(uint32_t offset) override { return chip_->read(offset); }
+  uint32_t read32(uint32_t offset) override {
+    ++chip_->reads;
+    return chip_->read(offset);
+  }
   void write32(uint32_t offset, uint32_t value) override { chip_->write(offset, value); }
   uint64_t bytes() const override { return 128 << 10; }
 

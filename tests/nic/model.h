@@ -70,6 +70,7 @@ class Chip {
   std::vector<std::string> complaints;
   uint32_t resets = 0;
   uint32_t tail_writes = 0;
+  uint64_t reads = 0;  // of registers
 
   // ---- the driver's side
   virtual uint32_t read(uint32_t offset);

@@ -1,0 +1,27 @@
+// Where the frames of a region's buffers begin, for us and for the device. A copy in a local variable keeps a
+// receive loop out of its object's members.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ringcap::pci {
+
+struct FramePlaces {
+  std::byte* base = nullptr;  // of the first buffer's frame
+  uint64_t device = 0;        // the same, as the device sees it
+  uint32_t buffer_bytes = 0;
+  // 2 KiB apart, all starts would fall into the same few cache sets; so they are spread over so many lines
+  // more. 0, or 1 less than a power of two.
+  uint32_t colours = 0;
+
+  uint64_t offset(uint32_t buffer) const {
+    return uint64_t{buffer} * buffer_bytes + 64 * uint64_t{buffer & colours};
+  }
+  std::byte* frame(uint32_t buffer) const { return base + offset(buffer); }
+  uint64_t address(uint32_t buffer) const { return device + offset(buffer); }
+  // Bytes of the longest frame that fits in any buffer, if the first one begins where its buffer does.
+  uint32_t longest() const { return buffer_bytes - 64 * colours; }
+};
+
+}  // namespace ringcap::pci
