@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "driver/intel/ownership.h"
+
 namespace ringcap::igb {
 namespace {
 
@@ -21,8 +23,7 @@ constexpr uint32_t kLoopBack = 0x8041;  // to the PHY register of Chip::loopback
 // that a polling worker sees a frame when it is there and not when three more are.
 constexpr uint32_t kThresholds = 1u << dctl::WTHRESH_SHIFT | 8u << dctl::HTHRESH_SHIFT | 8u;
 constexpr uint32_t kSendThresholds = 1u << dctl::WTHRESH_SHIFT | 1u << dctl::HTHRESH_SHIFT | 8u;
-constexpr milliseconds kResetDeadline{200}, kMasterDeadline{100}, kAutoReadDeadline{20}, kQueueDeadline{50},
-    kOwnerDeadline{200};
+constexpr milliseconds kResetDeadline{200}, kMasterDeadline{100}, kAutoReadDeadline{20}, kQueueDeadline{50};
 
 constexpr std::array kDropNames{
     "rx_queue_0_drops",  "rx_queue_1_drops",  "rx_queue_2_drops",  "rx_queue_3_drops",
@@ -37,44 +38,13 @@ std::vector<Counter> counters_of(uint32_t queues) {
   return counters;
 }
 
-// The PHY belongs to whoever has its bit in SW_FW_SYNC: this driver, another port's, or the firmware. The
-// datasheets' "Software and Firmware Synchronization". A semaphore that nobody gives back was left by a
-// driver that died: it is taken.
-class PhyOwnership {
- public:
-  explicit PhyOwnership(const Registers& registers) : registers_(registers) {
-    constexpr uint32_t kBits[] = {1u << 1, 1u << 2, 1u << 5, 1u << 6};  // by port
-    bit_ = kBits[registers_.read(STATUS) >> status::LAN_ID_SHIFT & 3];
-    wait_for(kOwnerDeadline, [&] {
-      lock();
-      const uint32_t owners = registers_.read(SW_FW_SYNC);
-      const bool free = !(owners & (bit_ | bit_ << 16));
-      if (free) registers_.write(SW_FW_SYNC, owners | bit_);
-      unlock();
-      return free;
-    });
-  }
-  ~PhyOwnership() {
-    lock();
-    registers_.clear(SW_FW_SYNC, bit_);
-    unlock();
-  }
-  PhyOwnership(const PhyOwnership&) = delete;
-  PhyOwnership& operator=(const PhyOwnership&) = delete;
+constexpr Semaphores kSemaphores{.swsm = SWSM, .sw_fw_sync = SW_FW_SYNC, .firmware_shift = 16};
 
- private:
-  void lock() {
-    wait_for(milliseconds(10), [&] { return !(registers_.read(SWSM) & swsm::SMBI); });
-    wait_for(milliseconds(10), [&] {
-      registers_.set(SWSM, swsm::SWESMBI);
-      return registers_.read(SWSM) & swsm::SWESMBI;
-    });
-  }
-  void unlock() { registers_.clear(SWSM, swsm::SMBI | swsm::SWESMBI); }
-
-  const Registers& registers_;
-  uint32_t bit_ = 0;
-};
+// SW_FW_SYNC's bit of this port's PHY.
+uint32_t phy_bit(const Registers& registers) {
+  constexpr uint32_t kBits[] = {1u << 1, 1u << 2, 1u << 5, 1u << 6};  // by port
+  return kBits[registers.read(STATUS) >> status::LAN_ID_SHIFT & 3];
+}
 
 }  // namespace
 
@@ -126,7 +96,7 @@ Result<void> IgbPort::reset() {
 }
 
 Result<void> IgbPort::negotiate() {
-  const PhyOwnership owned(registers_);
+  const Ownership owned(registers_, kSemaphores, phy_bit(registers_));
   return negotiate_as_owner();
 }
 

@@ -240,5 +240,6 @@ void IntelReceiveQueue<Codec>::disable_wake() {
 
 template class IntelReceiveQueue<LegacyReceive>;
 template class IntelReceiveQueue<ExtendedReceive>;
+template class IntelReceiveQueue<TenGigabitReceive>;
 
 }  // namespace ringcap::intel

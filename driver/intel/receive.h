@@ -141,5 +141,6 @@ class IntelReceiveQueue final : public IntelReceive {
 
 extern template class IntelReceiveQueue<LegacyReceive>;
 extern template class IntelReceiveQueue<ExtendedReceive>;
+extern template class IntelReceiveQueue<TenGigabitReceive>;
 
 }  // namespace ringcap::intel

@@ -8,6 +8,8 @@
 #include "driver/e1000e/port.h"
 #include "driver/igb/port.h"
 #include "driver/intel/dump.h"
+#include "driver/ixgbe/dump.h"
+#include "driver/ixgbe/port.h"
 #include "driver/virtio/port.h"
 
 namespace ringcap {
@@ -18,6 +20,11 @@ constexpr uint32_t kVendorId = 0x00, kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.
 // Of the igb family, what QEMU does not have.
 constexpr NicDriver model_only(uint16_t device, const char* name) {
   return {0x8086, device, "igb", name, igb::IgbPort::open, intel::dump_igb, false, false};
+}
+
+// QEMU has none of the ixgbe family.
+constexpr NicDriver ixgbe_chip(uint16_t device, const char* name) {
+  return {0x8086, device, "ixgbe", name, ixgbe::IxgbePort::open, ixgbe::dump, false, false};
 }
 
 constexpr NicDriver kDrivers[] = {
@@ -36,6 +43,14 @@ constexpr NicDriver kDrivers[] = {
     model_only(0x1533, "Intel I210"),
     model_only(0x157b, "Intel I210, without flash"),
     model_only(0x1539, "Intel I211"),
+    ixgbe_chip(0x10fb, "Intel 82599, SFP+ (X520)"),
+    ixgbe_chip(0x154d, "Intel 82599, SFP+ (X520-2)"),
+    ixgbe_chip(0x154a, "Intel 82599, SFP+, four ports"),
+    ixgbe_chip(0x1557, "Intel 82599EN, SFP+"),
+    ixgbe_chip(0x1528, "Intel X540"),
+    ixgbe_chip(0x1560, "Intel X540, one port"),
+    ixgbe_chip(0x1563, "Intel X550"),
+    ixgbe_chip(0x15d1, "Intel X550, one port"),
     {0x1af4, 0x1041, "virtio", "virtio network device", virtio::VirtioPort::open, virtio::dump},
     {0x1af4, 0x1000, "virtio", "virtio network device, transitional", virtio::VirtioPort::open, virtio::dump},
 };

@@ -116,12 +116,16 @@ void Chip::write(uint32_t offset, uint32_t value) {
   if (offset == reg::MDIC) value |= reg::mdic::READY;
   if (offset == reg::ICR) value = registers[offset] & ~value;
   const bool queue = map.in_receive_block(offset);
-  if (queue && offset % map.receive_stride == reg::RDH && (registers[reg::RCTL] & reg::rctl::EN))
+  if (queue && offset % map.receive_stride == reg::RDH && receives())
     complaints.push_back("RDH written while receiving");
   if (queue && offset % map.receive_stride == reg::RDT) ++tail_writes;
   registers[offset] = value;
   if (offset == map.transmit_block + reg::TDT) transmit();
 }
+
+bool Chip::receives() { return registers[reg::RCTL] & reg::rctl::EN; }
+
+bool Chip::transmits() { return registers[reg::TCTL] & reg::tctl::EN; }
 
 void Chip::reset() {
   if (bus_master) complaints.push_back("reset with bus mastering on");
@@ -159,7 +163,7 @@ uint32_t Chip::armed(uint32_t queue) const {
 }
 
 bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, uint32_t queue) {
-  if (removed || !(registers[reg::RCTL] & reg::rctl::EN) || armed(queue) == 0) return false;
+  if (removed || !receives() || armed(queue) == 0) return false;
   const uint64_t ring = receive_register(queue, reg::RDBAL) | uint64_t{receive_register(queue, reg::RDBAH)}
                                                                   << 32;
   uint32_t& head = receive_register(queue, reg::RDH);
@@ -181,7 +185,7 @@ bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, uint
 }
 
 void Chip::transmit() {
-  if (!(registers[reg::TCTL] & reg::tctl::EN)) return;
+  if (!transmits()) return;
   const auto at = [&](uint32_t offset) -> uint32_t& { return registers[map.transmit_block + offset]; };
   const uint64_t ring = at(reg::TDBAL) | uint64_t{at(reg::TDBAH)} << 32;
   const uint32_t slots = at(reg::TDLEN) / 16;

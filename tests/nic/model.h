@@ -1,7 +1,7 @@
-// An 82574L in the process (Chip; igb_model.h has the igb family), for what QEMU's never does: bad
-// descriptors, bad frames, missed frames, a reset that hangs, removal, PCIe errors. Registers only as far as
-// the driver uses them, and as the datasheet says, not as the driver expects: an access to any other register
-// is remembered as a complaint.
+// An 82574L in the process (Chip; igb_model.h and ixgbe_model.h have those families), for what QEMU's never
+// does: bad descriptors, bad frames, missed frames, a reset that hangs, removal, PCIe errors. Registers only
+// as far as the driver uses them, and as the datasheet says, not as the driver expects: an access to any
+// other register is remembered as a complaint.
 //
 // A test keeps the Chip; the driver gets a ModelFunction of it. One thread.
 #pragma once
@@ -91,6 +91,8 @@ class Chip {
  protected:
   std::byte* reach(uint64_t iova, uint64_t bytes, bool device_writes);
   virtual void reset();
+  virtual bool receives();
+  virtual bool transmits();
   // Complains if it is not as the chip wants it.
   virtual void check_sent(uint64_t) {}
 
