@@ -62,7 +62,7 @@ std::string support_text(const Nic& nic) {
   const NicDriver* driver = find_nic_driver(nic.vendor, nic.device);
   if (driver == nullptr) return "no driver";
   const char* proof = driver->on_silicon ? "" : " (never run on the real chip)";
-  if (!driver->in_qemu) proof = " (never run on the real chip, only on a model)";
+  if (!driver->in_qemu) proof = " (never run on the real chip: only the in-process model has run it)";
   return fmt::format("{}{}", driver->driver, proof);
 }
 

@@ -118,7 +118,7 @@ Result<void> IgbPort::negotiate_as_owner() {
 
 // The 82580's and its successors' PHY loops back when it is told at a place of its own, too: by Linux's igb.
 Result<void> IgbPort::control_phy(uint32_t value) {
-  const PhyOwnership owned(registers_);
+  const Ownership owned(registers_, kSemaphores, phy_bit(registers_));
   if (chip_.loopback_register != 0) {
     if (auto set = write_phy(chip_.loopback_register, kLoopBack); !set) return set;
   }

@@ -168,9 +168,10 @@ void IxgbePort::bring_link_up() {
     return negotiate(registers_);
   }
   registers_.clear(ESDP, esdp::SDP3);  // the other end has no link before it sees our laser
-  if (read_link().up) return;
+  const bool forced = registers_.read(AUTOC) & autoc::FLU;  // by a loopback that somebody left
+  if (!forced && read_link().up) return;
   const Ownership owned(registers_, chip_.semaphores, sw_fw_sync::MAC_CSR);
-  registers_.set(AUTOC, autoc::AN_RESTART);
+  registers_.write(AUTOC, (registers_.read(AUTOC) & ~autoc::FLU) | autoc::AN_RESTART);
 }
 
 // ---- configure (datasheet, "Receive Initialization", "Transmit Initialization") ----------------------
@@ -299,6 +300,19 @@ void IxgbePort::receive_on() {
   registers_.clear(SECRXCTRL, secrx::RX_DIS);
 }
 
+// Link is forced, as nobody is there to negotiate it with.
+Result<void> IxgbePort::loop_back() {
+  if (options_.loopback == pci::Loopback::kOff) return {};
+  registers_.set(HLREG0, hlreg0::LPBK);
+  if (chip_.copper) {
+    registers_.set(MACC, macc::FLU);
+  } else {
+    const Ownership owned(registers_, chip_.semaphores, sw_fw_sync::MAC_CSR);
+    registers_.set(AUTOC, autoc::FLU);
+  }
+  return {};
+}
+
 void IxgbePort::traffic_off() {
   registers_.clear(RXCTRL, rxctrl::RXEN);
   registers_.clear(DMATXCTL, dmatxctl::TE);
@@ -318,6 +332,15 @@ Wake IxgbePort::wake_of(uint32_t queue) const {
 
 Wake IxgbePort::shared_wake() const {
   return {.cause = EICR, .set = EIMS, .clear = EIMC, .bits = 1, .link_bits = eicr::LSC};
+}
+
+bool IxgbePort::fire(uint32_t queue) {
+  if (queue >= queue_count()) {
+    registers_.write(EICS, eicr::LSC);
+  } else {
+    registers_.write(EICS, 1u << queue);
+  }
+  return true;
 }
 
 void IxgbePort::mask_interrupts() {

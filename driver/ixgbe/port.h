@@ -20,6 +20,9 @@ class IxgbePort final : public intel::IntelPort {
                                             const pci::NicOptions& options);
   ~IxgbePort() override { close(); }
 
+  std::vector<pci::Loopback> loopbacks() const override { return {pci::Loopback::kMac}; }
+  bool fire(uint32_t queue) override;
+
  private:
   IxgbePort(std::unique_ptr<pci::Function> function, const pci::NicOptions& options, const Chip& chip);
 
@@ -36,6 +39,7 @@ class IxgbePort final : public intel::IntelPort {
   Result<void> switch_on_receive(uint32_t queue) override;
   Result<void> program_transmit() override;
   Result<void> switch_on(uint32_t control, const char* what, uint32_t queue);
+  Result<void> loop_back() override;
   void receive_on() override;
   void traffic_off() override;
   std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) override;

@@ -21,6 +21,7 @@ inline constexpr uint32_t GCR_EXT = 0x11050;     // PCIe
 
 // Interrupts
 inline constexpr uint32_t EICR = 0x0800;       // cause; writing a one clears it
+inline constexpr uint32_t EICS = 0x0808;       // sets causes, for tests
 inline constexpr uint32_t EIAC = 0x0810;       // vectors whose cause clears by itself
 inline constexpr uint32_t EITR = 0x0820;       // moderation of vector 0; one every 4 bytes
 inline constexpr uint32_t EIMS = 0x0880;       // mask set
@@ -63,6 +64,7 @@ inline constexpr uint32_t MSRWD = 0x4260;   // MDIO data
 inline constexpr uint32_t MAXFRS = 0x4268;  // longest frame
 inline constexpr uint32_t AUTOC = 0x42A0;   // link configuration
 inline constexpr uint32_t LINKS = 0x42A4;   // link status
+inline constexpr uint32_t MACC = 0x4330;    // X540 and X550: MAC control
 
 // Queues
 inline constexpr uint32_t RECEIVE_BLOCK = 0x1000, RECEIVE_STRIDE = 0x40, TRANSMIT_BLOCK = 0x6000;
@@ -157,7 +159,10 @@ namespace msrwd {
 inline constexpr unsigned READ_SHIFT = 16;
 }
 namespace autoc {
-inline constexpr uint32_t AN_RESTART = 1u << 12;
+inline constexpr uint32_t FLU = 1u << 0, AN_RESTART = 1u << 12;
+}
+namespace macc {
+inline constexpr uint32_t FLU = 1u << 0;
 }
 namespace links {
 inline constexpr uint32_t UP = 1u << 30, NON_STANDARD = 1u << 27;

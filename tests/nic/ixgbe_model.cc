@@ -25,13 +25,13 @@ ChipMap make_map(const IxgbeKind& kind) {
       .receive_stride = reg::RECEIVE_STRIDE,
       .receive_queues = 16,
       .transmit_block = reg::TRANSMIT_BLOCK,
-      .plain = {reg::CTRL,    reg::STATUS,   reg::CTRL_EXT, reg::ESDP,      reg::EEC,
-                reg::SWSM,    reg::GCR_EXT,  reg::EICR,     reg::EIAC,      reg::SW_FW_SYNC,
-                reg::EIMS,    reg::EIMC,     reg::GPIE,     reg::IVAR_MISC, reg::FCCFG,
-                reg::MFLCN,   reg::RDRXCTL,  reg::RXCTRL,   reg::FCTRL,     reg::VLNCTRL,
-                reg::PSRTYPE, reg::RXCSUM,   reg::MRQC,     reg::SECRXCTRL, reg::SECRXSTAT,
-                reg::RTTDCS,  reg::DMATXCTL, reg::MTQC,     reg::DTXMXSZRQ, reg::HLREG0,
-                reg::MAXFRS,  reg::AUTOC,    reg::LINKS},
+      .plain = {reg::CTRL,       reg::STATUS,  reg::CTRL_EXT, reg::ESDP,   reg::EEC,
+                reg::SWSM,       reg::GCR_EXT, reg::EICR,     reg::EICS,   reg::EIAC,
+                reg::SW_FW_SYNC, reg::EIMS,    reg::EIMC,     reg::GPIE,   reg::IVAR_MISC,
+                reg::FCCFG,      reg::MFLCN,   reg::RDRXCTL,  reg::RXCTRL, reg::FCTRL,
+                reg::VLNCTRL,    reg::PSRTYPE, reg::RXCSUM,   reg::MRQC,   reg::SECRXCTRL,
+                reg::SECRXSTAT,  reg::RTTDCS,  reg::DMATXCTL, reg::MTQC,   reg::DTXMXSZRQ,
+                reg::HLREG0,     reg::MAXFRS,  reg::AUTOC,    reg::LINKS},
       .of_queues = {reg::RDBAL, reg::RDBAH, reg::RDLEN, reg::DCA_RXCTRL, reg::RDH, reg::SRRCTL, reg::RDT,
                     reg::RXDCTL},
       .statistics = {reg::CRCERRS,   reg::RXMPC,     reg::RLEC,      reg::RUC,  reg::RFC,  reg::ROC,
@@ -55,7 +55,7 @@ ChipMap make_map(const IxgbeKind& kind) {
     map.statistics.insert(reg::QPRDC + 0x40 * queue);
   }
   map.plain.insert({0xA200, 0xA204});  // RAL, RAH
-  if (kind.copper) map.plain.insert({reg::MSCA, reg::MSRWD});
+  if (kind.copper) map.plain.insert({reg::MSCA, reg::MSRWD, reg::MACC});
   if (kind.wide_table) map.tables.push_back({reg::ERETA, 384});
   return map;
 }
@@ -158,6 +158,7 @@ void IxgbeChip::write(uint32_t offset, uint32_t value) {
     value &= ~reg::autoc::AN_RESTART;
   }
   if (offset == reg::EICR) value = registers[offset] & ~value;
+  if (offset == reg::EICS) registers[reg::EICR] |= value;
   if (offset == reg::EIMS) value |= registers[offset];
   if (map.in_receive_block(offset))
     value =

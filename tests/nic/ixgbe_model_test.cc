@@ -10,6 +10,7 @@
 
 #include "driver/intel/descriptors.h"
 #include "driver/ixgbe/registers.h"
+#include "driver/pci/nic_port.h"
 #include "tests/nic/nic_test.h"
 
 namespace ringcap::nic {
@@ -506,6 +507,38 @@ TEST_F(IxgbeFault, semaphores_that_a_dead_driver_kept_are_taken_in_the_end) {
     EXPECT_EQ(chip_->registers[reg::SWSM], 0u);
     nic_.reset();
   }
+}
+
+TEST_F(IxgbeFault, loopback_of_a_self_test_ends_with_the_next_start_without) {
+  for (const IxgbeKind& kind : ixgbe_kinds()) {
+    run(kind, {.loopback = pci::Loopback::kMac});
+    EXPECT_TRUE(chip_->registers[reg::HLREG0] & reg::hlreg0::LPBK);
+    const uint32_t forced = kind.copper ? chip_->registers[reg::MACC] & reg::macc::FLU
+                                        : chip_->registers[reg::AUTOC] & reg::autoc::FLU;
+    EXPECT_TRUE(forced);
+    const auto left = chip_->registers;
+    nic_.reset();
+    fault_ = [&](IxgbeChip& next) { next.registers = left; };
+    run(kind);
+    EXPECT_FALSE(chip_->registers[reg::HLREG0] & reg::hlreg0::LPBK);
+    EXPECT_FALSE(chip_->registers[reg::MACC] & reg::macc::FLU);
+    EXPECT_FALSE(chip_->registers[reg::AUTOC] & reg::autoc::FLU);
+    fault_ = {};
+    nic_.reset();
+  }
+}
+
+TEST_F(IxgbeFault, registers_keep_the_patterns_of_a_self_test_and_its_interrupts_are_causes) {
+  ASSERT_NO_FATAL_FAILURE(run(copper_, {.queues = 4}));
+  auto& port = dynamic_cast<pci::SelfTestable&>(nic_->port());
+  EXPECT_TRUE(port.fire(2));
+  EXPECT_EQ(chip_->registers[reg::EICR], 1u << 2);
+  EXPECT_TRUE(port.fire(4));
+  EXPECT_EQ(chip_->registers[reg::EICR], 1u << 2 | reg::eicr::LSC);
+  nic_->port().stop();
+  const auto tried = port.try_registers();
+  ASSERT_TRUE(tried) << tried.error().message();
+  EXPECT_GT(*tried, 0u);
 }
 
 TEST_F(IxgbeFault, speeds_between_the_usual_ones_are_told_apart) {

@@ -83,6 +83,9 @@ TEST_F(NicTest, devices_are_shown_with_what_ringcap_can_do_with_them) {
   EXPECT_EQ(json["engines"][0]["name"], "demo");
   const std::string text = devices_text(devices);
   EXPECT_NE(text.find("e1000e (never run on the real chip)"), std::string::npos) << text;
+  EXPECT_NE(text.find("igb (never run on the real chip: only the in-process model has run it)"),
+            std::string::npos)
+      << text;
   EXPECT_NE(text.find("Engines that run: demo"), std::string::npos) << text;
 }
 
