@@ -8,7 +8,6 @@
 #include <cstdint>
 
 #include "driver/pci/access.h"
-#include "driver/pci/function.h"
 
 namespace ringcap::intel {
 
@@ -16,27 +15,13 @@ using pci::kAbsent;  // no register of these NICs can have this value but counte
 using pci::publish_to_device;
 using pci::wait_for;
 
-// Register access: a load or a store where the BAR is mapped, a call elsewhere (tests, odd kernels).
-class Registers {
+class Registers : public pci::Registers {
  public:
-  Registers() = default;
-  explicit Registers(pci::Bar* bar) : bar_(bar), mapped_(bar->mapped()) {}
-  uint32_t read(uint32_t offset) const { return mapped_ ? mapped_[offset / 4] : bar_->read32(offset); }
-  void write(uint32_t offset, uint32_t value) const {
-    if (mapped_) {
-      mapped_[offset / 4] = value;
-    } else {
-      bar_->write32(offset, value);
-    }
-  }
+  using pci::Registers::Registers;
   void set(uint32_t offset, uint32_t bits) const { write(offset, read(offset) | bits); }
   void clear(uint32_t offset, uint32_t bits) const { write(offset, read(offset) & ~bits); }
   // Returns once all writes before it have reached the device.
   void flush() const { static_cast<void>(read(8)); }  // STATUS
-
- private:
-  pci::Bar* bar_ = nullptr;
-  volatile uint32_t* mapped_ = nullptr;
 };
 
 }  // namespace ringcap::intel

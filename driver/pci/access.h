@@ -6,6 +6,8 @@
 #include <functional>
 #include <thread>
 
+#include "driver/pci/function.h"
+
 namespace ringcap::pci {
 
 // What a read gives when nobody answers.
@@ -31,5 +33,24 @@ inline bool wait_for(std::chrono::milliseconds deadline, const std::function<boo
   }
   return true;
 }
+
+// Register access: a load or a store where the BAR is mapped, a call elsewhere (tests, odd kernels).
+class Registers {
+ public:
+  Registers() = default;
+  explicit Registers(Bar* bar) : bar_(bar), mapped_(bar->mapped()) {}
+  uint32_t read(uint32_t offset) const { return mapped_ ? mapped_[offset / 4] : bar_->read32(offset); }
+  void write(uint32_t offset, uint32_t value) const {
+    if (mapped_) {
+      mapped_[offset / 4] = value;
+    } else {
+      bar_->write32(offset, value);
+    }
+  }
+
+ private:
+  Bar* bar_ = nullptr;
+  volatile uint32_t* mapped_ = nullptr;
+};
 
 }  // namespace ringcap::pci

@@ -22,7 +22,8 @@ struct RegisterValue {
   uint32_t value = 0;
 };
 
-// Of BAR 0, 32 bits each.
-Result<std::vector<RegisterValue>> read_registers(Function& function, std::span<const RegisterName> names);
+// 32 bits each.
+Result<std::vector<RegisterValue>> read_registers(Function& function, std::span<const RegisterName> names,
+                                                  uint32_t bar_index = 0);
 
 }  // namespace ringcap::pci

@@ -13,8 +13,8 @@
 
 #include "capture/port/port.h"
 #include "driver/pci/function.h"
+#include "driver/pci/handover.h"
 #include "driver/virtio/device.h"
-#include "driver/virtio/handover.h"
 #include "driver/virtio/packed_ring.h"
 #include "driver/virtio/split_ring.h"
 
@@ -65,7 +65,7 @@ class VirtioTransmitQueue final : public VirtioTransmit {
   uint32_t slots_;
   std::array<Ring, 2> rings_;
   std::array<Doorbell, 2> bells_;
-  Handover handover_;
+  pci::Handover handover_;
   int prepared_ = 0;  // the control thread's
   uint64_t arena_ = 0;
   uint64_t header_ = 0;  // where the device finds twelve zeros

@@ -1,8 +1,9 @@
 // How a ring that the control thread set up gets to the thread that uses it.
 //
-// A virtio device that was reset begins its rings anew, while the thread may still be at the old one: so each
-// queue has memory for two. The control thread clears one that the thread has left, tells the device of it,
-// and offers it; the thread goes over when it next looks, and gives the device all its buffers there.
+// A virtio or vmxnet3 device that was reset begins its rings anew, while the thread may still be at the old
+// one: so each queue has memory for two. The control thread clears one that the thread has left, tells the
+// device of it, and offers it; the thread goes over when it next looks, and gives the device all its buffers
+// there.
 //
 //   which ring        who may touch it
 //   the thread's      the thread (and the device until its reset)
@@ -12,7 +13,7 @@
 
 #include <atomic>
 
-namespace ringcap::virtio {
+namespace ringcap::pci {
 
 class Handover {
  public:
@@ -31,10 +32,15 @@ class Handover {
     last_ = ring;
     offered_.store(ring, std::memory_order_release);  // pairs with take()
   }
+  // The control thread: the thread is at this one already, nothing is offered.
+  void assume(int ring) {
+    offered_.store(-1, std::memory_order_relaxed);
+    last_ = ring;
+  }
 
  private:
   std::atomic<int> offered_{-1};
   int last_ = -1;  // the control thread's
 };
 
-}  // namespace ringcap::virtio
+}  // namespace ringcap::pci
