@@ -11,6 +11,7 @@
 #include "driver/ixgbe/dump.h"
 #include "driver/ixgbe/port.h"
 #include "driver/virtio/port.h"
+#include "driver/vmxnet3/port.h"
 
 namespace ringcap {
 namespace {
@@ -53,6 +54,7 @@ constexpr NicDriver kDrivers[] = {
     ixgbe_chip(0x15d1, "Intel X550, one port"),
     {0x1af4, 0x1041, "virtio", "virtio network device", virtio::VirtioPort::open, virtio::dump},
     {0x1af4, 0x1000, "virtio", "virtio network device, transitional", virtio::VirtioPort::open, virtio::dump},
+    {0x15ad, 0x07b0, "vmxnet3", "VMware vmxnet3", vmxnet3::Vmxnet3Port::open, vmxnet3::dump},
 };
 
 Error unknown(const std::string& address, uint32_t vendor, uint32_t device) {
