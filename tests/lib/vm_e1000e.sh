@@ -1,4 +1,4 @@
-# What the tests/vm/e1000e_*_test and igb_*_test scripts share; sourced after vm.sh (bash).
+# What the tests/vm/e1000e_*_test and igb_*_test and other NIC scripts share; sourced after vm.sh (bash).
 
 vm_top=$(dirname -- "$(dirname -- "$vm_tests")")
 vm_build=${RINGCAP_BUILD:-$vm_top/build/release}

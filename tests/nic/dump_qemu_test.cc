@@ -39,5 +39,16 @@ TEST(Dump, of_a_virtio_device_has_its_address_and_features) {
   EXPECT_EQ(values["device_status"], 0u);
 }
 
+TEST(Dump, of_a_vmxnet3_device_has_its_address_and_revision) {
+  const auto machine = std::make_shared<Machine>("vmxnet3");
+  auto values = registers_of(machine);
+  EXPECT_EQ(values["MACL"], kMacLow);
+  EXPECT_EQ(values["MACH"], kMacHigh);
+  EXPECT_EQ(values["VRRS"] & values["UVRS"], 1u);
+  EXPECT_EQ(values["IMR[0]"], 1u);           // masked
+  EXPECT_EQ(registers_of(machine), values);  // reading changes nothing
+  EXPECT_EQ(machine->last_words(), "");
+}
+
 }  // namespace
 }  // namespace ringcap::nic

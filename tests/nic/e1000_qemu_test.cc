@@ -15,16 +15,6 @@ class E1000InQemu : public NicInQemu, public testing::WithParamInterface<const c
   E1000InQemu() : NicInQemu(GetParam()) {}
 
   void run(const pci::NicOptions& options) { NicInQemu::run(options, pci::Interrupt::kIntx); }
-  TransmitQueue& transmit_queue() { return *nic_->port().transmit_queues()[0]; }
-  // A frame in the buffer `at`: the lowest are never popped, as the free ones are used last in, first out.
-  TransmitFrame place(uint32_t at, const Frame& frame, uint32_t cookie) {
-    std::byte* data = nic_->region().buffer(at);
-    std::memcpy(data, frame.data(), frame.size());
-    return {.data = data,
-            .arena_offset = uint64_t{at} * nic_->region().buffer_bytes,
-            .length = static_cast<uint32_t>(frame.size()),
-            .cookie = cookie};
-  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Chips, E1000InQemu, testing::Values("e1000", "e1000-82544gc", "e1000-82545em"),

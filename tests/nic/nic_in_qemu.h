@@ -75,13 +75,18 @@ class NicInQemu : public testing::Test {
     return key;
   }
 
+  // 1 if it is on its way, beside `before` others.
+  uint32_t send_paced(const Frame& frame, size_t before) {
+    return before < in_flight_ && machine_->send(frame) ? 1 : 0;
+  }
   // Sends all, takes all; the frames in the order of their arrival.
   Frames through(const Frames& frames) {
     Frames taken;
     size_t sent = 0;
     eventually(
         [&] {
-          for (int i = 0; i < 16 && sent < frames.size() && machine_->send(frames[sent]); ++i) ++sent;
+          for (int i = 0; i < 16 && sent < frames.size(); ++i)
+            sent += send_paced(frames[sent], sent - taken.size());
           const Burst burst = take(taken);
           EXPECT_EQ(burst.broken + burst.no_buffer + burst.copied, 0u);
           return taken.size() >= frames.size();
@@ -94,8 +99,8 @@ class NicInQemu : public testing::Test {
     uint32_t sent = 0, compared = 0;
     const bool all = eventually(
         [&] {
-          for (int i = 0; i < 16 && sent < count && machine_->send(make_frame(sent, length(sent))); ++i)
-            ++sent;
+          for (int i = 0; i < 16 && sent < count; ++i)
+            sent += send_paced(make_frame(sent, length(sent)), sent - compared);
           Frames taken;
           take(taken);
           for (const Frame& frame : taken) {
@@ -144,6 +149,42 @@ class NicInQemu : public testing::Test {
     }
   }
 
+  void delivers_bursts_of_every_size() {
+    run({.descriptors = 64});
+    for (uint32_t size = 1; size <= 64; ++size) {
+      Frames sent, taken;
+      for (uint32_t i = 0; i < size; ++i) sent.push_back(make_frame(size * 100 + i, 60 + size * 7 + i));
+      uint32_t next = 0;
+      ASSERT_TRUE(eventually([&] {  // all of them wait in the ring
+        while (next < size && machine_->send(sent[next])) ++next;
+        return next == size;
+      }));
+      ASSERT_TRUE(eventually([&] {
+        nic_->take(taken, size);
+        return taken.size() >= size;
+      }));
+      ASSERT_TRUE(taken == sent) << "bursts of " << size;
+    }
+  }
+
+  void without_free_buffers_counts_and_stays_armed() {
+    run({.descriptors = 64});
+    std::vector<uint32_t> taken_away;
+    while (!nic_->free().empty()) taken_away.push_back(nic_->free().pop());
+    uint32_t sent = 0, no_buffer = 0;
+    Frames frames;
+    EXPECT_TRUE(eventually([&] {
+      for (int i = 0; i < 8 && sent < 192; ++i) sent += send_paced(make_frame(sent, 100), sent - no_buffer);
+      no_buffer += nic_->take(frames).no_buffer;
+      return no_buffer == 192;
+    }));
+    EXPECT_TRUE(frames.empty());
+    EXPECT_EQ(nic_->queue().held(), 64u);
+    for (const uint32_t buffer : taken_away) nic_->free().push(buffer);
+    const Frames more{make_frame(1000, 64), make_frame(1001, 1000)};
+    EXPECT_EQ(through(more), more);
+  }
+
   // ---- sleeping and link
 
   void wakes_for_each_frame(pci::Interrupt interrupt) {
@@ -166,11 +207,17 @@ class NicInQemu : public testing::Test {
     }
   }
 
-  void sleeps_on(pci::Interrupt interrupt) {
+  // `remembers`: what came while interrupts were masked fires, once, when they are not.
+  void sleeps_on(pci::Interrupt interrupt, bool remembers = false) {
     run({.descriptors = 64}, interrupt);
     ReceiveQueue& queue = nic_->queue();
     through({make_frame(1, 60)});
     EXPECT_FALSE(readable(queue.wait_fd(), milliseconds(50)));  // masked: polling costs no interrupts
+    if (remembers) {
+      queue.enable_wake();
+      EXPECT_TRUE(readable(queue.wait_fd(), milliseconds(5000)));
+      queue.disable_wake();
+    }
     queue.enable_wake();
     EXPECT_FALSE(readable(queue.wait_fd(), milliseconds(100)));  // what was taken does not wake
     queue.disable_wake();
@@ -193,12 +240,108 @@ class NicInQemu : public testing::Test {
     }
   }
 
+  // ---- transmit
+
+  TransmitQueue& transmit_queue() { return *nic_->port().transmit_queues()[0]; }
+  // A frame in the buffer `at`: the lowest are never popped, as the free ones are used last in, first out.
+  TransmitFrame place(uint32_t at, const Frame& frame, uint32_t cookie) {
+    std::byte* data = nic_->region().buffer(at);
+    std::memcpy(data, frame.data(), frame.size());
+    return {.data = data,
+            .arena_offset = uint64_t{at} * nic_->region().buffer_bytes,
+            .length = static_cast<uint32_t>(frame.size()),
+            .cookie = cookie};
+  }
+
+  void sends_all_lengths_in_order() {
+    run({.mtu = 9000, .descriptors = 64, .transmit = true});
+    constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
+    std::vector<uint32_t> cookies(64);
+    uint32_t completed = 0;
+    for (uint32_t length = kFirst; length <= kLast; length += kBurst) {
+      std::vector<TransmitFrame> burst;
+      Frames expected;
+      for (uint32_t i = 0; i < kBurst && length + i <= kLast; ++i) {
+        expected.push_back(make_frame(length + i, length + i));
+        burst.push_back(place(i, expected.back(), length + i));
+      }
+      ASSERT_EQ(transmit_queue().transmit(burst), burst.size());
+      for (const Frame& frame : expected) {
+        const auto got = machine_->receive(milliseconds(5000));
+        ASSERT_TRUE(got) << frame.size();
+        ASSERT_TRUE(*got == frame) << frame.size();
+      }
+      ASSERT_TRUE(eventually([&] {
+        const uint32_t count = transmit_queue().completed(cookies);
+        for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], kFirst + completed++);
+        return completed == length - kFirst + burst.size();
+      }));
+    }
+  }
+
+  void takes_only_what_fits() {
+    run({.descriptors = 64, .transmit = true});
+    std::vector<TransmitFrame> many(3000, place(0, make_frame(1, 60), 0));
+    for (uint32_t i = 0; i < many.size(); ++i) many[i].cookie = i;
+    std::vector<uint32_t> cookies(256);
+    uint32_t given = 0, completed = 0, arrived = 0;
+    EXPECT_TRUE(eventually([&] {
+      given += transmit_queue().transmit(std::span(many).subspan(given));
+      EXPECT_LE(given - completed, 512u);
+      const uint32_t count = transmit_queue().completed(cookies);
+      for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], completed++);
+      while (machine_->receive(milliseconds(0))) ++arrived;
+      return completed == many.size() && arrived == many.size();
+    }));
+    EXPECT_EQ(arrived, many.size());
+  }
+
+  void completes_what_no_wire_could_carry() {
+    run({.descriptors = 64, .transmit = true});
+    const TransmitFrame good = place(0, make_frame(1, 60), 2);
+    TransmitFrame empty = good, huge = good;
+    empty.length = 0;
+    huge.length = 60000;
+    const std::vector<TransmitFrame> frames{empty, huge, good, empty};
+    ASSERT_EQ(transmit_queue().transmit(frames), 4u);
+    EXPECT_EQ(transmit_queue().refused(), 3u);
+    std::vector<uint32_t> cookies(8);
+    EXPECT_TRUE(
+        eventually([&, done = 0u]() mutable { return (done += transmit_queue().completed(cookies)) == 4; }));
+    EXPECT_EQ(machine_->receive(milliseconds(5000)), make_frame(1, 60));
+    EXPECT_FALSE(machine_->receive(milliseconds(50)));
+  }
+
+  void sends_on_after_stop_and_start() {
+    run({.descriptors = 64, .transmit = true});
+    std::vector<uint32_t> cookies(64);
+    for (uint32_t round = 0; round < 4; ++round) {
+      const std::vector<TransmitFrame> frames{place(0, make_frame(round, 60), 2 * round),
+                                              place(1, make_frame(round, 61), 2 * round + 1)};
+      ASSERT_EQ(transmit_queue().transmit(frames), 2u);
+      nic_->port().stop();
+      ASSERT_TRUE(nic_->port().start());
+      uint32_t done = 0;
+      EXPECT_TRUE(eventually([&] {
+        const uint32_t count = transmit_queue().completed(cookies);
+        for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], 2 * round + done++);
+        return done == 2;
+      }));
+    }
+    while (machine_->receive(milliseconds(20))) {
+    }
+    ASSERT_EQ(transmit_queue().transmit({{place(2, make_frame(9, 100), 9)}}), 1u);
+    EXPECT_EQ(machine_->receive(milliseconds(5000)), make_frame(9, 100));
+  }
+
   std::shared_ptr<Machine> machine_;
   std::unique_ptr<OpenPort> nic_;
   std::byte* arena_ = nullptr;
   uint64_t arena_bytes_ = 0;
   std::string device_;
   uint32_t tap_queues_ = 0;
+  // Frames that may be on their way: fewer than a ring holds, where QEMU drops what it has no room for.
+  size_t in_flight_ = SIZE_MAX;
 };
 
 }  // namespace ringcap::nic

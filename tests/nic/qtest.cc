@@ -326,6 +326,22 @@ std::vector<std::string> Machine::complaints() const {
   return lines;
 }
 
+std::string Machine::last_words() {
+  qmp("quit");
+  const auto end = steady_clock::now() + kAnswerDeadline;
+  while (::waitpid(pid_, nullptr, WNOHANG) != pid_) {
+    if (steady_clock::now() > end) throw std::runtime_error("QEMU does not end");
+    ::usleep(1000);
+  }
+  pid_ = -1;
+  std::string words;
+  std::ifstream file(folder_ / "stderr");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("[")) words += line + "\n";  // "[vmxnet3][WR]..."
+  }
+  return words;
+}
+
 // ---- the function --------------------------------------------------------------------------------
 
 namespace {

@@ -59,6 +59,9 @@ class Machine {
   // What QEMU complained about: accesses to registers that it does not have, and errors of the driver.
   // Registers that it has but does nothing with are not in it.
   std::vector<std::string> complaints() const;
+  // Ends QEMU, and gives the lines in which its models say on its output what they think of the driver:
+  // QEMU writes them when it ends. Nothing else can be done with the machine afterwards.
+  std::string last_words();
 
  private:
   void start(const std::string& device);

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The parts of the tests/vm/e1000_*_test, e1000e_*_test, igb_*_test and virtio_*_test scripts that run inside the guest.
+"""The parts of the tests/vm/e1000_*_test, e1000e_*_test, igb_*_test, virtio_*_test and vmxnet3_*_test scripts that run inside the guest.
 
     e1000e.py receive SHARE     an engine on the NIC, a consumer that writes a file; the file is what was sent
     e1000e.py receive_flows SHARE   the same over several queues: what was sent, each flow in its order
@@ -30,10 +30,11 @@ NIC = os.environ["RINGCAP_VM_NICS"].partition(" ")[0]
 DEVICE = pathlib.Path("/sys/bus/pci/devices") / NIC
 RINGCAP = os.environ["RINGCAP"]
 COUNTS = os.environ.get("RINGCAP_VM_COUNTS") != "nothing"  # whether the NIC counts what it received
-LOSES = os.environ.get("RINGCAP_VM_LOSES") == "counted"  # QEMU's e1000 drops what its ring has no room for, and counts it
+LOSES = os.environ.get("RINGCAP_VM_LOSES") == "counted"  # QEMU's NIC drops what its ring has no room for, and counts it
 UNBIND_FLOWING = os.environ.get("RINGCAP_VM_UNBIND") == "flowing"
 QUEUES = int(os.environ.get("RINGCAP_VM_QUEUES", "1"))
-PORT = f"vfio:{NIC},mtu=9000,queues={QUEUES}"
+PARTS = int(os.environ.get("RINGCAP_VM_PARTS", "0"))  # what is sent comes so, each when the one before was taken
+PORT = f"vfio:{NIC},mtu=9000,queues={QUEUES}" + os.environ.get("RINGCAP_VM_PORT", "")
 SMALL_RING, SMALL_ARENA = (2048, "64M") if QUEUES == 1 else (1024, f"{48 * QUEUES}M")
 USER = 4242
 HUGE = 2 << 20
@@ -126,9 +127,14 @@ def receive(share):
     bind()
     sent = f"{share}/frames.pcap"
     count = sum(1 for _ in frames.frames(sent))
-    engine = Engine(ring=32768, arena="536M")  # a ring that holds them all: the guest may be slower than the sender
+    # A ring that holds them all: the guest may be slower than the sender. Of parts, it holds one.
+    engine = Engine(ring=32768, arena="536M") if not PARTS else Engine(ring=8192, arena="208M")
     consumer = engine.capture("/tmp/taken.pcap", count + 1)  # one more than come: it stays until it is told
-    outside_sends(share)
+    for part in range(PARTS):
+        outside_sends(share, f"-{part + 1}")
+        until(lambda: engine.stat()["consumers"][0]["released"] >= count * (part + 1) // PARTS, "a part is written", 80)
+    if not PARTS:
+        outside_sends(share)
     until(lambda: engine.stat()["consumers"][0]["released"] >= count, "all frames are written", 80)
     expect_zero_copy(engine.process.pid, consumer.pid)
     ledger = balanced(engine)

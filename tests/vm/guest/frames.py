@@ -2,6 +2,7 @@
 """Frames for the VM tests, and what became of them.
 
     frames.py make FILE COUNT      a pcap file: COUNT frames over all lengths from 60 to 9,014
+    frames.py parts FILE COUNT     the file in COUNT parts: FILE-1, FILE-2 ...
     frames.py flows FILE COUNT     the same of 400 UDP flows
     frames.py same SENT TAKEN      status 1, with the first difference, unless both hold the same frames in the same order
 """
@@ -24,6 +25,15 @@ def make(path, count):
             start = number * 31 % LONGEST
             frame = HEAD + struct.pack("<I", number) + body[start:start + length - len(HEAD) - 4]
             file.write(struct.pack("<IIII", 1, 0, length, length) + frame)
+
+
+def parts(path, count):
+    whole, count = list(frames(path)), int(count)
+    for part in range(count):
+        with open(f"{path}-{part + 1}", "wb") as file:
+            file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+            for frame in whole[len(whole) * part // count:len(whole) * (part + 1) // count]:
+                file.write(struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame)
 
 
 def flow_head(number, length):
@@ -93,4 +103,4 @@ def same(sent_path, taken_path):
 
 
 if __name__ == "__main__":
-    {"make": make, "flows": flows, "same": same}[sys.argv[1]](*sys.argv[2:])
+    {"make": make, "parts": parts, "flows": flows, "same": same}[sys.argv[1]](*sys.argv[2:])
