@@ -35,7 +35,7 @@ def main(queues, share):
     members = [member(engine, number) for number in range(MEMBERS)]
     count = sum(1 for _ in flows.read(sent))
     e1000e.outside_sends(share)
-    e1000e.until(lambda: sum(w["taken"] for w in engine.stat()["workers"]) >= count, "all frames are taken", 90)
+    e1000e.until(lambda: sum(w["taken"] for w in engine.stat()["workers"]) >= count, "all frames are taken", 180)
     e1000e.until(lambda: sum(c["in_ring"] for c in engine.stat()["consumers"]) == 0, "all frames are written")
     ledger = e1000e.balanced(engine)
     for process in members:

@@ -43,7 +43,7 @@ HUGE = 2 << 20
 # ---- tools -----------------------------------------------------------------------------------------
 
 
-def until(condition, what, seconds=60):
+def until(condition, what, seconds=120):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited in vain: {what}"
@@ -68,7 +68,7 @@ class Engine:
         self.before, self.environment = list(before), {**os.environ, **(environment or {})}
         command = [*before, RINGCAP, "up", PORT, "--name", "nic", "--arena", arena, "--ring", str(ring), *more]
         self.process = subprocess.Popen(command, env=self.environment)
-        until(lambda: self.stat(fails=True) or self.process.poll() is not None, "the engine answers", 40)
+        until(lambda: self.stat(fails=True) or self.process.poll() is not None, "the engine answers", 100)
         assert self.process.poll() is None, f"the engine ended with status {self.process.returncode}"
 
     def run(self, *words, **options):
@@ -86,7 +86,7 @@ class Engine:
 
     def end(self):
         self.process.terminate()
-        assert self.process.wait(30) in ((0, 3) if LOSES else (0,)), f"the engine ended with status {self.process.returncode}"
+        assert self.process.wait(90) in ((0, 3) if LOSES else (0,)), f"the engine ended with status {self.process.returncode}"
 
 
 def taken(engine):
@@ -103,7 +103,7 @@ def outside_sends(share, which=""):
     until(lambda: (pathlib.Path(share) / f"sent{which}").exists(), "the frames are sent")
 
 
-def expect_status(process, status, what, seconds=60):
+def expect_status(process, status, what, seconds=120):
     got = process.wait(seconds)
     assert got == status, f"{what} ended with status {got}"
 
@@ -114,7 +114,7 @@ def balanced(engine):
         ledger = engine.stat()
         return ledger if ledger["verdict"] == ("balanced" if COUNTS else "cannot be told") else None
     try:
-        return until(at_rest, "the ledger balances", 20)
+        return until(at_rest, "the ledger balances", 60)
     except AssertionError:
         print(json.dumps(engine.stat(), indent=1), file=sys.stderr)
         raise
@@ -132,10 +132,10 @@ def receive(share):
     consumer = engine.capture("/tmp/taken.pcap", count + 1)  # one more than come: it stays until it is told
     for part in range(PARTS):
         outside_sends(share, f"-{part + 1}")
-        until(lambda: engine.stat()["consumers"][0]["released"] >= count * (part + 1) // PARTS, "a part is written", 80)
+        until(lambda: engine.stat()["consumers"][0]["released"] >= count * (part + 1) // PARTS, "a part is written", 180)
     if not PARTS:
         outside_sends(share)
-    until(lambda: engine.stat()["consumers"][0]["released"] >= count, "all frames are written", 80)
+    until(lambda: engine.stat()["consumers"][0]["released"] >= count, "all frames are written", 180)
     expect_zero_copy(engine.process.pid, consumer.pid)
     ledger = balanced(engine)
     assert all(worker["copied"] == 0 for worker in ledger["workers"]), "a frame was copied"
@@ -159,7 +159,7 @@ def receive_flows(share):
     has_link(engine)
     consumer = engine.capture("/tmp/taken.pcap", count + 1)  # one more than come: it stays until it is told
     outside_sends(share)
-    until(lambda: engine.stat()["consumers"][0]["released"] >= count, "all frames are written", 80)
+    until(lambda: engine.stat()["consumers"][0]["released"] >= count, "all frames are written", 180)
     expect_zero_copy(engine.process.pid, consumer.pid)
     ledger = balanced(engine)
     assert all(worker["copied"] == 0 for worker in ledger["workers"]), "a frame was copied"
@@ -239,7 +239,7 @@ def tcpdump(share):
     until(lambda: os.path.exists("/tmp/taken.pcap"), "tcpdump has set its filter and opened its file")
     outside_sends(share)
 
-    until(lambda: engine.stat()["consumers"][0]["considered"] >= count, "all frames are looked at", 80)
+    until(lambda: engine.stat()["consumers"][0]["considered"] >= count, "all frames are looked at", 180)
     until(lambda: in_ring(engine) == 0, "tcpdump has them")
     program.send_signal(signal.SIGINT)
     expect_status(program, 0, "tcpdump")

@@ -64,7 +64,7 @@ def main(share):
     transfer.join()
     sent = f"{share}/frames.pcap"
     count = sum(1 for _ in flows.read(sent))
-    until(lambda: engine.stat()["ports"][0]["queues"] and taken_from_nic(engine) >= count, "all frames are taken", 60)
+    until(lambda: engine.stat()["ports"][0]["queues"] and taken_from_nic(engine) >= count, "all frames are taken", 150)
     until(lambda: sum(c["in_ring"] for c in engine.stat()["consumers"]) == 0, "all frames are read")
     engine.balances()
     ledger = engine.stat()

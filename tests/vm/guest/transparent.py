@@ -85,7 +85,7 @@ def reachable(address):
 
 def same_configuration(wanted, when):
     try:
-        until(lambda: interface_exists() and configuration() == wanted, f"everything is as before {when}", 20)
+        until(lambda: interface_exists() and configuration() == wanted, f"everything is as before {when}", 60)
     except AssertionError:
         print(json.dumps([wanted, configuration() if interface_exists() else None], indent=1), file=sys.stderr)
         raise
@@ -118,7 +118,7 @@ class Talk:
         except (OSError, AssertionError) as failure:
             self.failure = failure
 
-    def goes_on(self, what, seconds=60):
+    def goes_on(self, what, seconds=120):
         """The connection says more than it had said when this was called."""
         before = self.lines
         until(lambda: self.failure or self.lines > before + 3, f"the connection goes on {what}", seconds)
@@ -140,7 +140,7 @@ class Engine:
         arena = [] if "--arena" in more else ["--arena", f"{64 * (QUEUES + 1) // 2}M"]
         words = ["up", f"vfio:{NIC},queues={QUEUES}", "--name", ENGINE, "--transparent", mode, *arena, *more]
         self.process = subprocess.Popen([RINGCAP, *words], stderr=self.log)
-        until(lambda: self.stat(fails=True) or self.process.poll() is not None, "the engine answers", 40)
+        until(lambda: self.stat(fails=True) or self.process.poll() is not None, "the engine answers", 100)
         assert self.process.poll() is None, f"the engine ended with status {self.process.returncode}: {self.said()}"
 
     def stat(self, fails=False):
@@ -153,19 +153,19 @@ class Engine:
 
     def end(self):
         self.process.terminate()
-        status = self.process.wait(30)
+        status = self.process.wait(90)
         assert status in (0, 3), f"the engine ended with status {status}: {self.said()}"
 
     def forwarder(self, to_kernel):
         return self.stat()["forwarders"][0 if to_kernel else 1]
 
     def balances(self):
-        until(lambda: self.stat()["verdict"] == "balanced", "the ledger balances", 20)
+        until(lambda: self.stat()["verdict"] == "balanced", "the ledger balances", 60)
 
 
 def kernels_again():
     """The kernel's driver has the NIC, under its name."""
-    until(lambda: interface() == NAME, "the NIC is the kernel's again", 40)
+    until(lambda: interface() == NAME, "the NIC is the kernel's again", 100)
 
 
 # ---- talk --------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def talk(_share):
     connection.goes_on("after TCP both ways")
     time.sleep(0.3)
     tcpdump.send_signal(signal.SIGINT)
-    assert tcpdump.wait(20) == 0
+    assert tcpdump.wait(60) == 0
     said = tcpdump.stderr.read()
     assert "\n0 packets dropped by kernel" in said, said
     captured(connection.port)
@@ -318,7 +318,7 @@ def killed(connection, before):
 def not_confirmed(connection, before):
     engine = Engine("--adopt", "--confirm", "4")
     connection.goes_on("while nobody confirms")
-    engine.process.wait(40)
+    engine.process.wait(90)
     kernels_again()
     same_configuration(before, "as nobody confirmed")
     connection.goes_on("as nobody confirmed")
@@ -363,7 +363,7 @@ def link_down_and_up(engine, connection, share):
 def tap_deleted(engine, before):
     """The host's network is on it: the engine ends, so that it goes back."""
     run("ip", "link", "delete", NAME)
-    engine.process.wait(30)
+    engine.process.wait(90)
     kernels_again()
     same_configuration(before, "after the TAP was deleted")
 
