@@ -77,13 +77,6 @@ def test_an_arrow_stream_gives_one_batch_and_ends():
     assert len(arrow._alive) == before
 
 
-def test_columns_go_through_dlpack():
-    with ringcap.open(TRACE) as cap:
-        burst = cap.take()
-        for name in ("timestamp", "length", "ip_source", "payload_length", "ethernet_source"):
-            assert (np.from_dlpack(burst.column(name)) == np.ma.filled(getattr(burst, name), 0)).all()
-
-
 def test_to_pandas_has_the_columns_and_knows_what_is_missing():
     pytest.importorskip("pandas")
     with ringcap.open(TRACE) as cap:

@@ -50,3 +50,27 @@ def test_the_library_that_is_missing_is_named_with_what_mends_it(tmp_path):
     environment = bare(PYTHONPATH=str(tmp_path), RINGCAP_LIBRARY=str(tmp_path / "libringcap.so.0"))
     run = subprocess.run([sys.executable, "-B", "-c", CODE], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert "ringcap.errors.NotFound: cannot load libringcap" in run.stderr and "RINGCAP_LIBRARY=" in run.stderr
+
+
+# https://numpy.org/doc/stable/numpy_2_0_migration_guide.html, and what was only deprecated then.
+REMOVED = set("""add_docstring add_newdoc add_newdoc_ufunc alltrue asfarray byte_bounds cast cfloat clongfloat compat complex_ core
+    cumproduct DataSource deprecate deprecate_with_doc disp fastCopyAndTranspose find_common_type float_ geterrobj get_array_wrap in1d
+    INF Inf Infinity infty issctype issubclass_ issubsctype longcomplex longfloat lookfor mat maximum_sctype msort NaN nbytes NINF NZERO
+    obj2sctype PINF product PZERO recfromcsv recfromtxt round_ row_stack safe_eval sctype2char sctypes seterrobj set_numeric_ops
+    set_string_function singlecomplex sometrue source string_ tracemalloc_domain trapz unicode_ who
+    bool8 int0 uint0 object0 str0 bytes0 void0 bool int float complex object str""".split())
+REMOVED_METHODS = {"itemset", "newbyteorder", "ptp"}
+
+
+def test_nothing_is_used_that_numpy_2_removed():
+    used = set()
+    for path in (lab.TOP / "libcap/python/ringcap").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in REMOVED_METHODS, (path, node.lineno)
+                if isinstance(node.value, ast.Name) and node.value.id == "np":
+                    used.add(node.attr)
+            # copy=False, which was "only if needed", is "never" there.
+            if isinstance(node, ast.Call) and any(word.arg == "copy" for word in node.keywords):
+                assert ast.unparse(node.func) not in ("np.array", "numpy.array"), (path, node.lineno)
+    assert "frombuffer" in used and not used & REMOVED

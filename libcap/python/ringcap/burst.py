@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import arrow
+from . import arrow, dlpack
 from .columns import Columns, ParsedColumns
 from .library import DESCRIPTOR, OFFSET_BITS, OFFSET_MASK
 
@@ -244,14 +244,14 @@ class Burst(ParsedColumns):
 
     # ---- for others ----
 
-    def column(self, name: str) -> np.ndarray:
-        """The column `name` in writable memory that is nobody else's, so that DLPack takes it:
-        np.from_dlpack(burst.column("timestamp")), torch.from_dlpack(...). A copy, as DLPack refuses read-only memory;
-        of masked columns the values with 0 where there is none."""
-        if name not in COLUMNS:
+    def column(self, name: str) -> dlpack.Column:
+        """The column `name`, or "valid", for DLPack: np.from_dlpack(burst.column("timestamp")), torch.from_dlpack(...). Not copied,
+        but for shared memory if who takes it knows no DLPack 1.0, which alone can say "read-only". Of masked columns the values,
+        0 where there is none."""
+        if name not in COLUMNS and name != "valid":
             raise KeyError(name)
         values = getattr(self, name)
-        return np.array(np.ma.filled(values, 0) if isinstance(values, np.ma.MaskedArray) else values)
+        return dlpack.Column(values.data if isinstance(values, np.ma.MaskedArray) else values)
 
     def columns(self, names: tuple[str, ...] | list[str] | None = None) -> dict[str, np.ndarray]:
         """Columns by name; all of COLUMNS if no names are given."""
