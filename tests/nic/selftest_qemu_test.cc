@@ -76,8 +76,10 @@ TEST_P(SelfTestOfIntelInQemu, that_is_stopped_in_the_middle_leaves_the_nic_to_th
 
 class SelfTestOfVirtioInQemu : public SelfTestInQemu {};
 INSTANTIATE_TEST_SUITE_P(Nics, SelfTestOfVirtioInQemu,
-                         testing::Values("virtio-net-pci,disable-legacy=on,iommu_platform=on"),
-                         [](const auto&) { return "modern"; });
+                         testing::Values("virtio-net-pci,disable-legacy=on,iommu_platform=on", "vmxnet3"),
+                         [](const auto& each) {
+                           return each.param == std::string("vmxnet3") ? "vmxnet3" : "modern";
+                         });
 
 TEST_P(SelfTestOfVirtioInQemu, says_plainly_what_it_cannot_try_and_why) {
   start(pci::Interrupt::kMsix);
