@@ -2,6 +2,7 @@
 // round trip over the bus, and one is written for a whole burst.
 #include "tests/nic/fed_device.h"
 #include "tests/nic/igb_model.h"
+#include "tests/nic/ixgbe_model.h"
 #include "tests/nic/model.h"
 #include "tests/nic/nic_test.h"
 
@@ -61,6 +62,15 @@ TEST_F(ReceiveLoop, igb_reads_no_register_and_writes_one_a_burst) {
   for (const IgbKind& kind : igb_kinds()) {
     SCOPED_TRACE(kind.name);
     ASSERT_NO_FATAL_FAILURE(run(std::make_shared<IgbChip>(kind)));
+    reads_nothing();
+    nic_.reset();
+  }
+}
+
+TEST_F(ReceiveLoop, ixgbe_reads_no_register_and_writes_one_a_burst) {
+  for (const IxgbeKind& kind : ixgbe_kinds()) {
+    SCOPED_TRACE(kind.name);
+    ASSERT_NO_FATAL_FAILURE(run(std::make_shared<IxgbeChip>(kind)));
     reads_nothing();
     nic_.reset();
   }

@@ -46,12 +46,16 @@ class OneWorker {
  public:
   explicit OneWorker(const std::string& gen_address, uint64_t arena_bytes = uint64_t{8} << 20,
                      engine::Poll poll = engine::Poll::kBusy,
-                     layout::MemoryKind memory = layout::MemoryKind::kPlain) {
+                     layout::MemoryKind memory = layout::MemoryKind::kPlain)
+      : OneWorker(open_port(parse_port_address(gen_address).value()).value(), arena_bytes, poll, memory) {}
+
+  OneWorker(std::unique_ptr<Port> port, uint64_t arena_bytes, engine::Poll poll, layout::MemoryKind memory)
+      : port_(std::move(port)) {
     spdlog::set_level(spdlog::level::warn);  // who joined which cluster is of no interest here
-    port_ = open_port(parse_port_address(gen_address).value()).value();
     arena_ = memory::Arena::create(
                  {.kind = memory, .bytes = arena_bytes, .page_bytes = 0, .node = -1, .engine = "one-worker"})
                  .value();
+    port_->prepare({.arena = arena_.data(), .arena_bytes = arena_.bytes()}).value();
     region_ = {arena_.data(), 0, 2048, static_cast<uint32_t>(arena_.bytes() / 2048), 0};
     auto* queue = port_->receive_queues().front().get();
     const engine::StateShape shape{.name = "one-worker",
