@@ -21,7 +21,8 @@ DEADLINE_S = 280
 AIM = 60
 # Name for people, QEMU's device, whether fewer instructions than DPDK's are required (or only shown).
 NICS = (("e1000e (82574L)", "e1000e", True), ("igb (82576)", "igb", True), ("e1000 (82540EM)", "e1000", False),
-        ("virtio, split ring", "virtio-net-pci", False), ("virtio, packed ring", "virtio-net-pci,packed=on", False))
+        ("virtio, split ring", "virtio-net-pci", False), ("virtio, packed ring", "virtio-net-pci,packed=on", False),
+        ("vmxnet3", "vmxnet3", False))
 COLUMNS = (("both", "received and given back"), ("alone", "receive call alone"),
            ("looked", "both, and length and 8 bytes of each read"), ("empty", "an empty poll"))
 
