@@ -1,6 +1,9 @@
 """Attaching and files: lifetime of views, ends and errors, waiting, threads, processes."""
 
 import asyncio
+import ctypes
+import gc
+import multiprocessing
 import os
 import pickle
 import select
@@ -10,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 
 import lab
 import numpy as np
@@ -310,6 +314,54 @@ def test_max_wait_gives_an_empty_burst():
         assert len(cap.take(max_wait=0).timestamp) in (0, 1)
 
 
+ATTACHER = """
+import ringcap
+try:
+    print("waiting", flush=True)
+    ringcap.attach("nobody", wait=None)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+OPENER = """
+import ringcap
+try:
+    print("waiting", flush=True)
+    ringcap.open("-")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("program", [ATTACHER, OPENER], ids=["attach", "open"])
+def test_ctrl_c_ends_a_wait_for_an_engine_or_a_pipe_at_once(program):
+    with lab.run_dir():
+        waiter = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert waiter.stdout.readline() == b"waiting\n"
+        before = time.monotonic()
+        waiter.send_signal(signal.SIGINT)
+        assert waiter.stdout.readline() == b"interrupted\n"
+        assert time.monotonic() - before < 10  # it never came before
+        waiter.wait(10)
+        waiter.stdin.close()
+        waiter.stdout.close()
+
+
+def test_attach_waits_for_an_engine_that_appears_and_no_longer_than_told():
+    with lab.run_dir():
+        before = time.monotonic()
+        with pytest.raises(ringcap.NotFound, match="no engine called"):
+            ringcap.attach("nobody", wait=0.3)
+        assert time.monotonic() - before >= 0.3
+    found = []
+    with lab.run_dir() as directory:
+        waiter = threading.Thread(target=lambda: found.append(ringcap.attach("lab", wait=60)))
+        waiter.start()
+        with lab.engine("gen:size=64,rate=100", directory=directory):
+            waiter.join(60)
+            found.pop().close()
+
+
 WAITER = """
 import signal, sys, time, ringcap
 cap = ringcap.attach("lab", wait=10)
@@ -345,6 +397,7 @@ def test_the_interpreters_lock_is_free_while_waiting():
         cap.stop()
         waiting.join(10)
         assert not waiting.is_alive() and turns > 1000
+        assert type(cap._library) is ctypes.CDLL  # which lets go of the lock during every call, PyDLL does not
 
 
 def test_select_and_asyncio_wait_on_fileno():
@@ -392,6 +445,27 @@ def test_views_may_be_dropped_by_another_thread_while_one_waits():
         assert cap.held == 0
 
 
+def member(queue, name):
+    """A process of multiprocessing's: attaches by itself, and sends what it kept."""
+    with ringcap.attach(f"lab@ids/{name}", wait=60) as cap:
+        queue.put([burst.keep() for burst in cap.bursts()])
+
+
+def test_processes_of_multiprocessing_share_the_flows_and_send_what_they_kept():
+    context = multiprocessing.get_context("spawn")
+    with lab.engine("gen:size=64,count=20000,flows=200,full=wait", "--wait-consumers", "2"):
+        queue = context.Queue()
+        members = [context.Process(target=member, args=(queue, name)) for name in ("one", "two")]
+        for process in members:
+            process.start()
+        kept = [queue.get(timeout=60) for _ in members]
+        for process in members:
+            process.join(60)
+    flows = [{value for burst in bursts for value in burst.hash.tolist()} for bursts in kept]
+    assert sum(len(burst) for bursts in kept for burst in bursts) == 20_000
+    assert not flows[0] & flows[1] and len(flows[0] | flows[1]) == 200
+
+
 def test_a_forked_child_reads_its_views_and_can_take_nothing():
     with lab.engine(*GENERATOR), lab.attach() as cap:
         burst = lab.filled(cap).take(max_frames=10)
@@ -415,3 +489,21 @@ def test_a_forked_child_reads_its_views_and_can_take_nothing():
         assert sum(len(b) for b in cap.bursts()) == 200_000 - 10
         with pytest.raises(TypeError, match="attach there"):
             pickle.dumps(cap)
+
+
+def test_a_burst_goes_without_the_garbage_collector_whatever_was_asked_of_it(cap):
+    """A burst that waited for the collector would hold its place in the ring until then."""
+    gc.disable()
+    try:
+        burst = cap.take(max_frames=50)
+        inner = burst.inner
+        assert len(burst.columns()) > 20 and inner.ip_source.count() == 0 and len(burst[:5].source_port) == 5
+        chosen = burst[burst.source_port >= 0]
+        cap.take(max_frames=1)
+        gone = weakref.ref(burst)
+        del burst, inner
+        assert gone() is None and cap.held == 51  # the selection holds the burst's place
+        del chosen
+        assert cap.held == 0
+    finally:
+        gc.enable()

@@ -95,3 +95,12 @@ def test_the_demonstration_shows_top_talkers_and_draws(tmp_path):
     assert picture.read_bytes()[:4] == b"\x89PNG"
     run = subprocess.run([sys.executable, "-m", "ringcap", "-r", "/nowhere"], capture_output=True, text=True)
     assert run.returncode == 1 and "there is no file /nowhere" in run.stderr
+
+
+def test_the_demonstration_watches_an_engine():
+    with lab.engine("gen:size=64,count=3000,flows=10,full=wait", "--wait-consumers", "1", name="eth0"):
+        lab.wait_until(lambda: subprocess.run([lab.PROGRAM, "stat", "eth0"], capture_output=True).returncode == 0, "the engine")
+        run = subprocess.run([sys.executable, "-m", "ringcap", "eth0", "udp"], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.startswith("3,000 frames, 192,000 bytes, 0 lost")
+        assert "UDP" in run.stdout and "100.0%" in run.stdout

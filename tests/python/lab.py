@@ -45,9 +45,9 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine(port, *options, name="lab"):
-    """`ringcap up PORT`, ready to be attached to; ended at the end."""
-    with run_dir() as directory, tempfile.TemporaryFile() as log:
+def engine(port, *options, name="lab", directory=None):
+    """`ringcap up PORT`, ready to be attached to; ended at the end. `directory`: a run directory that there is already."""
+    with contextlib.nullcontext(directory) if directory else run_dir() as directory, tempfile.TemporaryFile() as log:
         process = subprocess.Popen([PROGRAM, "up", port, "--name", name, "--memory", "plain", "--arena", "128M", *options],
                                    stdout=log, stderr=log)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import arrow, dlpack
-from .columns import Columns, ParsedColumns
+from .columns import NAMES, Columns, Parsed, ParsedColumns
 from .library import DESCRIPTOR, OFFSET_BITS, OFFSET_MASK
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class Burst(ParsedColumns):
         self._weak = weakref.ref(lease) if lease is not None else None
         self._descriptors, self._arena = descriptors, arena
         self._count = len(descriptors) if descriptors is not None else lease.entry.burst.count if lease else 0
-        self._columns: Columns | None = None
-        self._inner: Columns | None = None
+        self._outer, self._innermost = Parsed(inner=False), Parsed(inner=True)
 
     # ---- what it lies on ----
 
@@ -226,10 +225,11 @@ class Burst(ParsedColumns):
 
     # ---- parsed ----
 
-    def _parsed(self) -> Columns:
-        if self._columns is None:
-            self._columns = Columns(self)
-        return self._columns
+    def _column(self, name: str) -> np.ma.MaskedArray:
+        return self._outer.column(self, name)
+
+    def _valid_bits(self) -> np.ndarray:
+        return self._outer.valid(self)
 
     def _source_of_columns(self) -> tuple[np.ndarray, np.ndarray]:
         """Only Ethernet frames have parsed columns: of others, nothing is looked at."""
@@ -238,9 +238,7 @@ class Burst(ParsedColumns):
     @property
     def inner(self) -> Columns:
         """The same parsed columns of the innermost packet of tunnels; masked for frames that are no tunnel."""
-        if self._inner is None:
-            self._inner = Columns(self, inner=True)
-        return self._inner
+        return Columns(self, self._innermost)
 
     # ---- for others ----
 
@@ -291,7 +289,7 @@ class Burst(ParsedColumns):
 
 DESCRIPTOR_COLUMNS = ("timestamp", "length", "captured", "flags", "hash", "outgoing", "lost_before", "port", "queue",
                       "network_offset", "transport_offset")
-COLUMNS = DESCRIPTOR_COLUMNS + Columns.NAMES
+COLUMNS = DESCRIPTOR_COLUMNS + NAMES
 
 
 def _masked(values: np.ndarray, absent: np.ndarray) -> np.ma.MaskedArray:

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import select
 import threading
 import time
 import warnings
@@ -400,14 +401,22 @@ def attach(name: str, filter: str = "", *, ring_frames: int = 0, allow_smaller: 
     program_text = program or _program()
     options = library.Options(size=ctypes.sizeof(library.Options), program=program_text.encode(), ring_frames=ring_frames,
                               flags=(library.ALLOW_SMALLER if allow_smaller else 0) | (library.MERGE if merge else 0),
-                              wait_ms=-1 if wait is None else round(wait * 1000), kind=kind.encode() or None,
-                              level=level.encode() or None)
+                              kind=kind.encode() or None, level=level.encode() or None)
     if compiled := library.compile_filter(filter):
         options.filter, options.filter_length = compiled, len(compiled)
     handle, error = ctypes.c_void_p(), library.Error()
-    if lib.ringcap_attach(os.fsencode(name), ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) != 0:
-        raise error.exception()
-    return Live(name, handle)
+    deadline = None if wait is None else time.monotonic() + wait
+    while True:  # in short waits, so that signals are handled
+        left = _WAIT_MS if deadline is None else round((deadline - time.monotonic()) * 1000)
+        options.wait_ms = max(0, min(left, _WAIT_MS))
+        if lib.ringcap_attach(os.fsencode(name), ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) == 0:
+            return Live(name, handle)
+        if left <= 0 or not error.text.startswith(_NO_ENGINE_YET):
+            raise error.exception()
+
+
+# How the errors begin that an engine which is to appear, or is starting, makes (capture/base/run_dir.cc). Others are its answer.
+_NO_ENGINE_YET = b"no engine called", b"cannot connect to engine"
 
 
 def open(path: str | os.PathLike, filter: str = "", *, hash_key: str | bytes = b"") -> File:  # noqa: A001
@@ -423,6 +432,9 @@ def open(path: str | os.PathLike, filter: str = "", *, hash_key: str | bytes = b
     options.hash_key = ctypes.cast(buffer, ctypes.c_char_p) if buffer else None
     if compiled := library.compile_filter(filter):
         options.filter, options.filter_length = compiled, len(compiled)
+    if os.fspath(path) in ("-", b"-") and not os.isatty(0):
+        while not select.select([0], [], [], _WAIT_MS / 1000)[0]:  # in C, signals would wait for the first frame
+            pass
     handle, error = ctypes.c_void_p(), library.Error()
     if library.library().ringcap_file_open(os.fsencode(path), ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) != 0:
         raise error.exception()

@@ -37,7 +37,7 @@ _GROUPS: tuple[dict[str, tuple[str, Any, int, int]], ...] = (
 
 def _property(name: str, text: str) -> property:
     def get(self: ParsedColumns) -> np.ma.MaskedArray:
-        return self._parsed().get(name)
+        return self._column(name)
 
     return property(get, doc=text)
 
@@ -45,7 +45,10 @@ def _property(name: str, text: str) -> property:
 class ParsedColumns:
     """The parsed columns as attributes: of a burst, and of its tunnels' innermost packets (burst.inner)."""
 
-    def _parsed(self) -> Columns:
+    def _column(self, name: str) -> np.ma.MaskedArray:
+        raise NotImplementedError
+
+    def _valid_bits(self) -> np.ndarray:
         raise NotImplementedError
 
     ethernet_source = _property("ethernet_source", "(n, 6) uint8: the Ethernet source address.")
@@ -70,52 +73,76 @@ class ParsedColumns:
     def valid(self) -> np.ndarray:
         """(n,) uint16: which fields a frame has, bits ringcap.ETHERNET, HAS_VLAN, IP, IPV4, IPV6, PORTS, TCP_FLAGS,
         SEQUENCE, PAYLOAD, INNER."""
-        return self._parsed().valid_bits()
+        return self._valid_bits()
 
 
-class Columns(ParsedColumns):
-    """Parsed columns of one burst, computed when first asked for."""
+NAMES = tuple(name for group in _GROUPS for name in group)
 
-    NAMES = tuple(name for group in _GROUPS for name in group)
 
-    def __init__(self, burst: Any, inner: bool = False) -> None:
-        self._burst, self._inner = burst, inner
+class Parsed:
+    """What was parsed of one burst's outer or innermost packets so far. Its owner's own: it knows no burst, so that a burst is no
+    part of a circle and goes when the last one lets go of it."""
+
+    __slots__ = ("_inner", "_valid", "_everywhere", "_values", "_masks", "_done")
+
+    def __init__(self, inner: bool) -> None:
+        self._inner = inner
         self._valid: np.ndarray | None = None
+        self._everywhere = 0  # bits that every frame has
+        self._values: dict[str, tuple] = {}
+        self._masks: dict[int, np.ndarray] = {}
         self._done: dict[str, np.ma.MaskedArray] = {}
 
-    def _parsed(self) -> Columns:
-        return self
+    def column(self, burst: Any, name: str) -> np.ma.MaskedArray:
+        done = self._done.get(name)
+        if done is None:
+            if name not in self._values:
+                self._compute(burst, next(group for group in _GROUPS if name in group))
+            done = self._done[name] = self._masked(*self._values[name])
+        return done
 
-    def get(self, name: str) -> np.ma.MaskedArray:
-        if name not in self._done:
-            self._compute(next(group for group in _GROUPS if name in group))
-        return self._done[name]
-
-    def valid_bits(self) -> np.ndarray:
+    def valid(self, burst: Any) -> np.ndarray:
         if self._valid is None:
-            self._compute({})
+            self._compute(burst, {})
         return self._valid
 
-    def _compute(self, group: dict) -> None:
-        descriptors, arena = self._burst._source_of_columns()
+    def _compute(self, burst: Any, group: dict) -> None:
+        descriptors, arena = burst._source_of_columns()
         n = len(descriptors)
         to = library.Columns(size=ctypes.sizeof(library.Columns))
         valid = np.empty(n, np.uint16)
         to.valid = valid.ctypes.data
-        arrays = {}
-        for name, (c_name, kind, width, _) in group.items():
-            arrays[name] = np.empty(n if width == 1 else (n, width), kind)
-            setattr(to, c_name, arrays[name].ctypes.data)
+        for name, (c_name, kind, width, bit) in group.items():
+            values = np.empty(n if width == 1 else (n, width), kind)
+            setattr(to, c_name, values.ctypes.data)
+            self._values[name] = values, bit
         status = library.library().ringcap_columns_parse(descriptors.ctypes.data, n, arena.ctypes.data, len(arena),
                                                          library.INNER if self._inner else 0, ctypes.byref(to))
         assert status == 0
-        self._valid = valid
-        masks: dict[int, Any] = {}
-        for name, (_, _, width, bit) in group.items():
-            if bit not in masks:
-                absent = (valid & bit) == 0
-                masks[bit] = absent if absent.any() else np.ma.nomask
-            mask = masks[bit]
-            if width > 1 and mask is not np.ma.nomask:
-                mask = np.repeat(mask, width).reshape(n, width)
-            self._done[name] = np.ma.MaskedArray(arrays[name], mask=mask, copy=False)
+        if self._valid is None:
+            self._valid, self._everywhere = valid, int(np.bitwise_and.reduce(valid))
+
+    def _masked(self, values: np.ndarray, bit: int) -> np.ma.MaskedArray:
+        """Most bursts have a field in every frame, or it is cheap to make the mask once for all columns that share it."""
+        masked = values.view(np.ma.MaskedArray)
+        if not self._everywhere & bit:
+            mask = self._masks.get(bit)
+            if mask is None:
+                mask = self._masks[bit] = (self._valid & bit) == 0
+            masked.mask = mask if values.ndim == 1 else np.broadcast_to(mask[:, None], values.shape)
+        return masked
+
+
+class Columns(ParsedColumns):
+    """Parsed columns of the innermost packets of one burst's tunnels, computed when first asked for. Keeps the burst."""
+
+    NAMES = NAMES
+
+    def __init__(self, burst: Any, parsed: Parsed) -> None:
+        self._burst, self._inner = burst, parsed
+
+    def _column(self, name: str) -> np.ma.MaskedArray:
+        return self._inner.column(self._burst, name)
+
+    def _valid_bits(self) -> np.ndarray:
+        return self._inner.valid(self._burst)
