@@ -28,6 +28,7 @@ int run_bridge(const Words& words);
 int run_bind(const Words& words);
 int run_unbind(const Words& words);
 int run_doctor(const Words& words);
+int run_selftest(const Words& words);
 int run_filter(const Words& words);
 int run_run(const Words& words);
 int run_version(const Words& words);

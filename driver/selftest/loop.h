@@ -37,7 +37,8 @@ class Loop {
   // An error says which did not, or how it differed. Ends early, without one, when `stopped`.
   Result<void> exchange(uint64_t count, const std::function<Shape(uint64_t)>& next,
                         const std::function<bool()>& stopped);
-  // Whether frames come back at all, before the deadline. Once, before exchange().
+  // Whether frames come back at all, before the deadline; at its end nothing is on its way. Once, before
+  // exchange().
   bool probe(uint32_t deadline_ms, const std::function<bool()>& stopped);
 
   Port& port() { return *port_; }

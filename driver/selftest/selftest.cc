@@ -1,9 +1,11 @@
 #include "driver/selftest/selftest.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <optional>
 #include <thread>
@@ -42,11 +44,18 @@ const char* name_of(pci::Interrupt kind) {
   return "none";
 }
 
+// What the NIC counted, nothing where it does not count that, and what we did.
+struct Counted {
+  std::optional<uint64_t> sent = {}, received = {}, bytes = {};
+  uint64_t missed = 0, bad = 0;
+  uint64_t our_sent = 0, our_received = 0, our_bytes = 0;
+};
+
 // The parts of one test, and what each leaves for the next.
 class Tester {
  public:
   explicit Tester(const Settings& settings) : settings_(settings) {}
-  Result<std::vector<Check>> run();
+  Result<Report> run();
 
  private:
   using Part = void (Tester::*)();
@@ -63,7 +72,7 @@ class Tester {
   void link();
 
   void exchange_lengths(const std::string& id, uint32_t mtu, uint32_t rounds);
-  void count(Loop& loop);
+  void compare(const Counted& before, const Counted& after);
   Result<std::string> fire_all(Port& port, pci::SelfTestable& nic);
   std::optional<bool> wakes_by(ReceiveQueue& queue, const std::function<bool()>& cause);
 
@@ -74,7 +83,7 @@ class Tester {
   void skip(std::string id, std::string text) { tell(std::move(id), Outcome::kNotPossible, std::move(text)); }
 
   const Settings& settings_;
-  std::vector<Check> checks_;
+  Report report_;
   // Known once reset() opened it.
   pci::NicLimits limits_;
   uint32_t vectors_ = 1;
@@ -82,11 +91,27 @@ class Tester {
   std::optional<pci::Loopback> way_;  // the one that works
 };
 
+Counted count(Loop& loop) {
+  const QueueCounters counters = loop.port().counters();
+  Counted counted{.missed = counters.missed,
+                  .bad = counters.bad,
+                  .our_sent = loop.sent(),
+                  .our_received = loop.delivered(),
+                  .our_bytes = loop.delivered_bytes()};
+  for (const Statistic& each : loop.port().statistics()) {
+    const std::string_view name = each.name;
+    if (name == "tx_packets") counted.sent = each.value;
+    if (name == "rx_packets") counted.received = each.value;
+    if (name == "rx_bytes") counted.bytes = each.value;
+  }
+  return counted;
+}
+
 pci::SelfTestable& testable(Port& port) { return dynamic_cast<pci::SelfTestable&>(port); }
 
 void Tester::tell(std::string id, Outcome outcome, std::string text) {
-  checks_.push_back({std::move(id), outcome, std::move(text)});
-  settings_.tell(checks_.back());
+  report_.checks.push_back({std::move(id), outcome, std::move(text)});
+  settings_.tell(report_.checks.back());
 }
 
 Result<std::unique_ptr<Port>> Tester::open(const pci::NicOptions& options) {
@@ -95,7 +120,7 @@ Result<std::unique_ptr<Port>> Tester::open(const pci::NicOptions& options) {
   return open_nic(std::move(*function), options);
 }
 
-Result<std::vector<Check>> Tester::run() {
+Result<Report> Tester::run() {
   auto first = open({});  // a NIC that is not there, not bound, in use, unknown: no test at all
   if (!first) return std::unexpected(first.error());
   const auto& nic = testable(**first);
@@ -108,7 +133,7 @@ Result<std::vector<Check>> Tester::run() {
     if (stopped()) break;
     (this->*part)();
   }
-  return checks_;
+  return report_;
 }
 
 // ---- reset and registers -------------------------------------------------------------------------------
@@ -126,6 +151,21 @@ void Tester::reset() {
                             std::chrono::duration_cast<milliseconds>(longest).count()));
 }
 
+// The NIC's own address, in the byte order of the wire; nothing where its registers are not known by name.
+std::optional<std::array<uint8_t, 6>> own_address(const std::vector<pci::RegisterValue>& registers) {
+  const auto value = [&](std::initializer_list<const char*> names) -> std::optional<uint32_t> {
+    for (const auto& each : registers) {
+      if (std::ranges::find(names, each.name) != names.end()) return each.value;
+    }
+    return std::nullopt;
+  };
+  const auto low = value({"RAL", "RAL0", "mac[0..3]"}), high = value({"RAH", "RAH0", "mac[4..5]"});
+  if (!low || !high) return std::nullopt;
+  std::array<uint8_t, 6> bytes;
+  for (uint32_t i = 0; i < 6; ++i) bytes[i] = static_cast<uint8_t>((i < 4 ? *low : *high) >> 8 * (i % 4));
+  return bytes;
+}
+
 // Nobody answers: ones everywhere; a device without power, or the wrong BAR: zeros.
 std::string insane(const std::vector<pci::RegisterValue>& registers) {
   const auto all = [&](uint32_t value) {
@@ -134,15 +174,11 @@ std::string insane(const std::vector<pci::RegisterValue>& registers) {
   if (registers.empty()) return "there are none";
   if (all(0)) return "all of them read 0";
   if (all(~0u)) return "all of them read ones: the device does not answer";
-  uint32_t low = 0, high = 0;
-  bool found = false;
-  for (const auto& each : registers) {
-    if (each.name == "RAL") low = each.value, found = true;
-    if (each.name == "RAH") high = each.value & 0xffff;
-  }
-  if (!found) return "";
-  if ((low | high) == 0 || (low == ~0u && high == 0xffff)) return "the NIC has no address of its own";
-  return low & 1 ? "the NIC's own address is one of a group" : "";
+  const auto address = own_address(registers);
+  if (!address) return "";
+  if (std::ranges::all_of(*address, [](uint8_t byte) { return byte == 0; }))
+    return "the NIC has no address of its own";
+  return (*address)[0] & 1 ? "the NIC's own address is one of a group" : "";
 }
 
 void Tester::registers() {
@@ -151,6 +187,8 @@ void Tester::registers() {
   const auto values = dump_nic(**function);
   function->reset();
   if (!values) return fail("registers", values.error().message());
+  if (const auto address = own_address(*values))
+    report_.mac = fmt::format("{:02x}", fmt::join(*address, ":"));
   if (const std::string wrong = insane(*values); !wrong.empty()) return fail("registers", wrong);
   auto port = open({.transmit = true});
   if (!port) return fail("registers", port.error().message());
@@ -237,6 +275,7 @@ void Tester::arena() {
   Result<void> done;
   if (!loop->probe(kComesBackMs, settings_.stopped))
     done = ringcap::fail(Code::kSystem, "nothing comes back");
+  const Counted before = count(*loop);
   for (uint32_t round = 0; round < 8 && done && !stopped(); ++round) {
     if (loop->never_received() == 0 && loop->never_sent() == 0) break;
     done = loop->exchange(loop->buffers() / 2 + kDescriptors, shape, settings_.stopped);
@@ -249,29 +288,27 @@ void Tester::arena() {
            ? fmt::format("the NIC wrote to each of {} buffers, and read from each, right", loop->buffers())
            : fmt::format("of {} buffers, the NIC never wrote to {} and never read from {}", loop->buffers(),
                          loop->never_received(), loop->never_sent()));
-  count(*loop);
+  compare(before, count(*loop));
 }
 
-// What the NIC counted is what was sent and came back.
-void Tester::count(Loop& loop) {
-  const QueueCounters counters = loop.port().counters();
-  std::optional<uint64_t> sent, received, bytes;
-  for (const Statistic& each : loop.port().statistics()) {
-    const std::string_view name = each.name;
-    if (name == "tx_packets") sent = each.value;
-    if (name == "rx_packets") received = each.value;
-    if (name == "rx_bytes") bytes = each.value;
-  }
-  if (!sent || !received) return skip("counters", "this NIC does not count what it sends and receives");
-  const bool right = *sent == loop.sent() && *received == loop.delivered() &&
-                     (!bytes || *bytes == loop.delivered_bytes()) && counters.missed == 0 &&
-                     counters.bad == 0;
+// What the NIC counted is what was sent and came back. Not from the beginning: what is sent before there is
+// link, some count and some do not.
+void Tester::compare(const Counted& before, const Counted& after) {
+  if (!after.sent || !after.received)
+    return skip("counters", "this NIC does not count what it sends and receives");
+  const uint64_t sent = *after.sent - *before.sent, received = *after.received - *before.received;
+  const uint64_t bytes = after.bytes ? *after.bytes - *before.bytes : 0;
+  const uint64_t our_sent = after.our_sent - before.our_sent,
+                 our_received = after.our_received - before.our_received,
+                 our_bytes = after.our_bytes - before.our_bytes;
+  const uint64_t missed = after.missed - before.missed, bad = after.bad - before.bad;
+  const bool right = sent == our_sent && received == our_received && (!after.bytes || bytes == our_bytes) &&
+                     missed == 0 && bad == 0;
   tell(
       "counters", right ? Outcome::kPassed : Outcome::kFailed,
       fmt::format("the NIC counted {} sent, {} received with {} bytes, {} missed, {} bad; we did {} sent, {} "
                   "received with {} bytes",
-                  *sent, *received, bytes.value_or(0), counters.missed, counters.bad, loop.sent(),
-                  loop.delivered(), loop.delivered_bytes()));
+                  sent, received, bytes, missed, bad, our_sent, our_received, our_bytes));
 }
 
 // ---- interrupts ----------------------------------------------------------------------------------------
@@ -390,6 +427,6 @@ void Tester::link() {
 
 }  // namespace
 
-Result<std::vector<Check>> run(const Settings& settings) { return Tester(settings).run(); }
+Result<Report> run(const Settings& settings) { return Tester(settings).run(); }
 
 }  // namespace ringcap::selftest

@@ -40,7 +40,12 @@ struct Settings {
 };
 inline constexpr uint64_t kLeastArena = uint64_t{4} << 20;
 
-// All checks, in order; fewer if it was stopped. An error: it could not begin, as the NIC cannot be opened.
-Result<std::vector<Check>> run(const Settings& settings);
+struct Report {
+  std::vector<Check> checks;  // in order; fewer if it was stopped
+  std::string mac;            // the NIC's own address, "00:1b:21:00:00:01"; "" where it was not found
+};
+
+// An error: it could not begin, as the NIC cannot be opened.
+Result<Report> run(const Settings& settings);
 
 }  // namespace ringcap::selftest

@@ -56,6 +56,7 @@ const ChipMap& map_of_82574() {
                 reg::EIAC,
                 reg::IVAR,
                 reg::ICR,
+                reg::ICS,
                 reg::RXCSUM,
                 reg::RFCTL,
                 reg::RCTL,

@@ -11,10 +11,10 @@ using selftest::Check;
 using selftest::Outcome;
 
 // By id; what went wrong is in the text.
-std::map<std::string, Check> by_id(const Result<std::vector<Check>>& checks) {
+std::map<std::string, Check> by_id(const Result<selftest::Report>& report) {
   std::map<std::string, Check> found;
-  if (!checks) ADD_FAILURE() << checks.error().message();
-  for (const Check& check : checks.value_or(std::vector<Check>{})) found[check.id] = check;
+  if (!report) ADD_FAILURE() << report.error().message();
+  for (const Check& check : report.value_or(selftest::Report{}).checks) found[check.id] = check;
   return found;
 }
 
@@ -55,9 +55,9 @@ TEST_P(SelfTestOfIntelInQemu, that_is_stopped_in_the_middle_leaves_the_nic_to_th
   start(pci::Interrupt::kIntx);
   uint32_t asked = 0;
   settings_.stopped = [&] { return ++asked > 200; };
-  const auto checks = selftest::run(settings_);
-  ASSERT_TRUE(checks);
-  EXPECT_LT(checks->size(), 9u);
+  const auto report = selftest::run(settings_);
+  ASSERT_TRUE(report);
+  EXPECT_LT(report->checks.size(), 9u);
   // Not in loopback any more, and receiving.
   auto function = std::make_unique<QtestFunction>(machine_, pci::Interrupt::kIntx);
   auto port = open_nic(std::move(function), {.descriptors = 64});

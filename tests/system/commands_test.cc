@@ -22,15 +22,20 @@ TEST(Commands, one_that_is_not_there_lists_those_that_are) {
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(outcome.out, "");
   EXPECT_NE(outcome.err.find("no such command: 'captrue'"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.err.find(
-                "up down capture stat balance bridge devices bind unbind doctor filter run send version"),
-            std::string::npos)
+  EXPECT_NE(
+      outcome.err.find(
+          "up down capture stat balance bridge devices bind unbind doctor selftest filter run send version"),
+      std::string::npos)
       << outcome.err;
 }
 
-TEST(Commands, one_of_a_later_version_says_so) {
-  EXPECT_NE(ringcap({"selftest"}).err.find("not supported yet"), std::string::npos);
+TEST(Commands, selftest_refuses_what_is_no_nic_and_an_arena_that_is_too_small) {
   EXPECT_EQ(ringcap({"selftest"}).status, 2);
+  EXPECT_EQ(ringcap({"selftest", "ffff:ff:1f.7"}).status, 6);
+  EXPECT_EQ(ringcap({"selftest", "lo"}).status, 2);
+  const Outcome small = ringcap({"selftest", "--arena", "1M", "ffff:ff:1f.7"});
+  EXPECT_EQ(small.status, 2);
+  EXPECT_NE(small.err.find("--arena 16M"), std::string::npos) << small.err;
 }
 
 TEST(Commands, version_names_ringcap_layout_and_kernel) {
@@ -104,9 +109,10 @@ const Page kPages[] = {
     {"ringcap.1", {"version"}},         {"ringcap-up.1", {"up", "down"}},
     {"ringcap-capture.1", {"capture"}}, {"ringcap-stat.1", {"stat"}},
     {"ringcap-devices.1", {"devices"}}, {"ringcap-bind.1", {"bind", "unbind"}},
-    {"ringcap-doctor.1", {"doctor"}},   {"ringcap-balance.1", {"balance"}},
-    {"ringcap-filter.1", {"filter"}},   {"ringcap-run.1", {"run"}},
-    {"ringcap-bridge.1", {"bridge"}},   {"ringcap-send.1", {"send"}},
+    {"ringcap-doctor.1", {"doctor"}},   {"ringcap-selftest.1", {"selftest"}},
+    {"ringcap-balance.1", {"balance"}}, {"ringcap-filter.1", {"filter"}},
+    {"ringcap-run.1", {"run"}},         {"ringcap-bridge.1", {"bridge"}},
+    {"ringcap-send.1", {"send"}},
 };
 const std::set<std::string> kCommon = {"--help", "--config", "--log-level", "-h"};
 
