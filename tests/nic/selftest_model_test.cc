@@ -15,7 +15,7 @@ using selftest::Outcome;
 class LoopingChip final : public Chip {
  public:
   uint32_t flip_every = 0, lose_every = 0, miscount_every = 0;  // frames; 0: never
-  uint32_t forgetful = 0;                                       // a register that keeps nothing
+  uint32_t forgetful = ~0u;                                     // a register that keeps nothing
 
   void write(uint32_t offset, uint32_t value) override {
     Chip::write(offset, offset == forgetful ? 0 : value);
