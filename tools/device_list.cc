@@ -46,6 +46,7 @@ Json nic_json(const Nic& nic) {
   out["ringcap_driver"] = driver ? Json(driver->driver) : Json();
   out["on_silicon"] = driver ? Json(driver->on_silicon) : Json();
   out["in_qemu"] = driver ? Json(driver->in_qemu) : Json();
+  out["adapter_timestamps"] = driver ? Json(driver->stamps) : Json();
   return out;
 }
 
@@ -63,7 +64,7 @@ std::string support_text(const Nic& nic) {
   if (driver == nullptr) return "no driver";
   const char* proof = driver->on_silicon ? "" : " (never run on the real chip)";
   if (!driver->in_qemu) proof = " (never run on the real chip: only the in-process model has run it)";
-  return fmt::format("{}{}", driver->driver, proof);
+  return fmt::format("{}{}{}", driver->driver, proof, driver->stamps ? ", timestamps=adapter" : "");
 }
 
 std::string interface_of(const Nic& nic) {

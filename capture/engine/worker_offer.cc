@@ -37,8 +37,10 @@ uint32_t Worker::poll_queue(WorkerQueue& q) {
   }
   limited_rounds_ = 0;
   if (free_.size() < 2 * kBurst) collect_when_short();
-  const bool host = q.queue->clock() == layout::Clock::kHost;
-  const uint64_t before_ns = q.queue->clock() == layout::Clock::kKernel ? clock_.now() : 0;
+  const layout::Clock clock = q.queue->clock();
+  const bool host = clock == layout::Clock::kHost;
+  const bool live = clock == layout::Clock::kKernel || clock == layout::Clock::kAdapter;
+  const uint64_t before_ns = live ? clock_.now() : 0;
   const Burst burst = q.queue->receive({frames_.get(), limit}, free_);
   const uint32_t taken = burst.frames + burst.broken + burst.no_buffer;
   if (taken == 0) {

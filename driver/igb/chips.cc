@@ -9,7 +9,8 @@ namespace {
 constexpr uint32_t kGreatestMtu = 9216, kTwoTags = 22;
 constexpr uint32_t kLoopbackOf82580 = 19;  // of its PHY
 
-constexpr intel::ChipFacts facts(const char* chip, uint32_t queues, uint32_t vectors) {
+constexpr intel::ChipFacts facts(const char* chip, uint32_t queues, uint32_t vectors,
+                                 const intel::ClockShape* clock = &intel::kFortyBits) {
   return {.driver = "igb",
           .chip = chip,
           .queues = queues,
@@ -19,15 +20,16 @@ constexpr intel::ChipFacts facts(const char* chip, uint32_t queues, uint32_t vec
           .receive_block = RECEIVE_BLOCK,
           .receive_stride = RECEIVE_STRIDE,
           .transmit_block = TRANSMIT_BLOCK,
-          .longest_overhead = kTwoTags};
+          .longest_overhead = kTwoTags,
+          .clock = clock};
 }
 
-constexpr Chip k82576{facts("82576", 16, 10), false, false, false};
+constexpr Chip k82576{facts("82576", 16, 10, nullptr), false, false, false};
 constexpr Chip k82580{facts("82580", 8, 10), true, false, false, kLoopbackOf82580};
 constexpr Chip kI350{facts("I350", 8, 10), true, true, false, kLoopbackOf82580};
 constexpr Chip kI354{facts("I354", 8, 10), true, true, false};
-constexpr Chip kI210{facts("I210", 4, 5), true, true, true};
-constexpr Chip kI211{facts("I211", 2, 5), true, true, true};
+constexpr Chip kI210{facts("I210", 4, 5, &intel::kSeconds), true, true, true, 0, true};
+constexpr Chip kI211{facts("I211", 2, 5, &intel::kSeconds), true, true, true, 0, true};
 
 }  // namespace
 

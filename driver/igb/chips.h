@@ -16,6 +16,7 @@ struct Chip {
   bool crc_by_queue = true;        // the CRC is stripped where RCTL and the queue's DVMOLR say so
   bool drops_keep = false;         // RQDPC is not cleared by reading
   uint32_t loopback_register = 0;  // of the PHY, beside its control register; 0: none
+  bool stamps_need_room = false;   // timestamps need room in the packet buffer, by RXPBS
 };
 
 // By PCI device id (vendor 8086); nullptr: none of the family.

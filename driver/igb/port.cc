@@ -70,6 +70,13 @@ std::unique_ptr<IntelTransmitQueue> IgbPort::make_transmit(pci::Function::DmaMem
                                                           facts_.longest_sent);
 }
 
+std::unique_ptr<IntelReceive> IgbPort::make_receive(const ReceiveSettings& settings,
+                                                    pci::Function::DmaMemory ring, const Wake& wake) {
+  if (options_.adapter_time)
+    return std::make_unique<IntelReceiveQueue<StampedReceive>>(settings, registers_, ring, counting(), wake);
+  return std::make_unique<IntelReceiveQueue<ExtendedReceive>>(settings, registers_, ring, counting(), wake);
+}
+
 // ---- reset (datasheet, "Software Reset") -------------------------------------------------------------
 
 // Always done before bus mastering is switched on: this device may still be running for whoever had it
@@ -183,6 +190,7 @@ Result<void> IgbPort::program_receive(uint32_t queue) {
   const uint32_t block = receive_block(queue);
   registers_.write(block + RXDCTL, 0);
   registers_.write(block + SRRCTL, buffer_bytes() / srrctl::BUFFER_UNIT | srrctl::ADVANCED_ONE_BUFFER |
+                                       (options_.adapter_time ? srrctl::TIMESTAMP : 0) |
                                        (queue_count() > 1 ? srrctl::DROP_EN : 0));
   if (chip_.crc_by_queue) registers_.set(block + DVMOLR, dvmolr::STRCRC);
   write_ring(queue);
@@ -214,6 +222,24 @@ Result<void> IgbPort::program_transmit() {
 uint32_t IgbPort::receive_control() const {
   return rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | rctl::SECRC | rctl::LPE |
          (options_.bad ? rctl::SBP : 0);
+}
+
+// ---- timestamps (datasheet, "Time SYNC") ---------------------------------------------------------------
+
+void IgbPort::start_clock(uint64_t real_ns) {
+  const ClockShape& shape = *facts_.clock;
+  registers_.clear(TSAUXC, tsauxc::DISABLE_SYSTIME);
+  registers_.write(TIMINCA, 0);  // nanoseconds, as they come
+  registers_.write(SYSTIML, static_cast<uint32_t>(real_ns % shape.high_ns));
+  registers_.write(SYSTIMH, static_cast<uint32_t>(real_ns / shape.high_ns) & shape.high_mask);
+  if (chip_.stamps_need_room) registers_.set(RXPBS, rxpbs::CFG_TS_EN);
+  registers_.write(TSYNCRXCTL, tsyncrxctl::EN | tsyncrxctl::TYPE_ALL);
+}
+
+uint64_t IgbPort::read_clock() const {
+  static_cast<void>(registers_.read(SYSTIMR));
+  const uint32_t low = registers_.read(SYSTIML);
+  return facts_.clock->ns(low, registers_.read(SYSTIMH));
 }
 
 // ---- interrupts --------------------------------------------------------------------------------------

@@ -40,6 +40,10 @@ class IgbPort final : public intel::GigabitPort {
   Result<void> switch_on(uint32_t control, const char* what, uint32_t queue);
   uint32_t receive_control() const override;
   std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) override;
+  std::unique_ptr<IntelReceive> make_receive(const ReceiveSettings& settings, pci::Function::DmaMemory ring,
+                                             const Wake& wake) override;
+  void start_clock(uint64_t real_ns) override;
+  uint64_t read_clock() const override;
 
   Wake wake_of(uint32_t queue) const override;
   void mask_interrupts() override;

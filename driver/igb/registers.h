@@ -28,6 +28,15 @@ inline constexpr uint32_t IVAR_MISC = 0x1740;
 inline constexpr uint32_t RLPML = 0x5004;  // longest frame, CRC included
 inline constexpr uint32_t UTA = 0xA000;    // unicast table, 128 words
 
+// Timestamps; 82580 and later
+inline constexpr uint32_t RXPBS = 0x2404;    // I210: packet buffer, and room for timestamps in it
+inline constexpr uint32_t SYSTIML = 0xB600;  // the clock
+inline constexpr uint32_t SYSTIMH = 0xB604;
+inline constexpr uint32_t TIMINCA = 0xB608;     // its rate
+inline constexpr uint32_t TSYNCRXCTL = 0xB620;  // which frames are stamped
+inline constexpr uint32_t TSAUXC = 0xB640;      // whether the clock runs
+inline constexpr uint32_t SYSTIMR = 0xB6F8;     // fractions of it: reading them latches the others
+
 // Queues
 inline constexpr uint32_t RECEIVE_BLOCK = 0xC000, RECEIVE_STRIDE = 0x40, TRANSMIT_BLOCK = 0xE000;
 inline constexpr uint32_t SRRCTL = 0x0C;  // of a receive queue: buffers and descriptors
@@ -49,9 +58,18 @@ inline constexpr uint32_t VALID = 0x80;
 inline constexpr unsigned OTHER_SHIFT = 8;  // of IVAR_MISC
 }  // namespace ivar
 namespace srrctl {
-inline constexpr uint32_t ADVANCED_ONE_BUFFER = 1u << 25, DROP_EN = 1u << 31;
+inline constexpr uint32_t ADVANCED_ONE_BUFFER = 1u << 25, TIMESTAMP = 1u << 30, DROP_EN = 1u << 31;
 inline constexpr uint32_t BUFFER_UNIT = 1024;
 }  // namespace srrctl
+namespace rxpbs {
+inline constexpr uint32_t CFG_TS_EN = 1u << 31;
+}
+namespace tsyncrxctl {
+inline constexpr uint32_t TYPE_ALL = 4u << 1, EN = 1u << 4;
+}
+namespace tsauxc {
+inline constexpr uint32_t DISABLE_SYSTIME = 1u << 31;
+}
 namespace dvmolr {
 inline constexpr uint32_t STRCRC = 1u << 31;
 }

@@ -21,6 +21,12 @@ static_assert(sizeof(Descriptor) == 16);
 
 // What all kinds of receive descriptor have.
 struct Receive {
+  // Whether frames may come with a timestamp of the NIC's, and where it is: so many bytes of the buffer
+  // before the frame, or behind it. The descriptor's length has them, too.
+  static constexpr bool kStamps = false;
+  static constexpr uint64_t kStamped = 0;  // in the word: this one did
+  static constexpr uint32_t kStampBefore = 0, kStampBytes = 0, kStampLow = 0;
+
   // Pairs with the device's write-back: after it, the frame's bytes can be read.
   static uint64_t load(Descriptor& descriptor) {
     return std::atomic_ref(descriptor.word).load(std::memory_order_acquire);
@@ -71,6 +77,24 @@ struct TenGigabitReceive : ExtendedReceive {
   static constexpr uint64_t kOversize = 1 << 28;     // OSE
   static constexpr uint64_t kMacError = 1 << 29;     // RXE: any of what the MAC finds
   static constexpr uint64_t kErrors = kCrcError | kLengthError | kPacketError | kOversize | kMacError;
+};
+
+// The timestamp is {SYSTIML, SYSTIMH}, in the buffer.
+//
+// 82580 and later: "Packet Timestamp". 16 bytes before the frame, of which the first 8 are reserved.
+struct StampedReceive : ExtendedReceive {
+  static constexpr bool kStamps = true;
+  static constexpr uint64_t kStamped = 1 << 15;  // TSIP
+  static constexpr uint32_t kStampBefore = 16, kStampBytes = 16;
+  static constexpr uint32_t kStampLow = 8;  // of the low word, from the buffer's beginning
+};
+
+// X550: "Time Stamp in Packet". 8 bytes behind the frame.
+struct StampedTenGigabitReceive : TenGigabitReceive {
+  static constexpr bool kStamps = true;
+  static constexpr uint64_t kStamped = 1 << 15;  // TSIP
+  static constexpr uint32_t kStampBefore = 0, kStampBytes = 8;
+  static constexpr uint32_t kStampLow = 0;  // of the low word, from the frame's end
 };
 
 // What both kinds of transmit descriptor have at the same place.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <thread>
 
 #include "driver/intel/registers.h"
@@ -17,6 +18,14 @@ constexpr uint64_t kBarBytes = 128 << 10;
 constexpr uint32_t kUsualMtu = 1500;
 constexpr uint32_t kShortBuffer = 2048, kJumboBuffer = 16384;
 constexpr milliseconds kDrain{10};
+constexpr int kClockTries = 8;
+constexpr uint64_t kClockNearNs = 5'000, kClockSetNs = 1'000'000;
+
+uint64_t realtime_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
 
 }  // namespace
 
@@ -30,7 +39,8 @@ Result<void> IntelPort::initialise() {
   const pci::NicLimits limits{.driver = facts_.driver,
                               .chip = facts_.chip,
                               .queues = facts_.queues,
-                              .greatest_mtu = facts_.greatest_mtu};
+                              .greatest_mtu = facts_.greatest_mtu,
+                              .stamps = facts_.clock != nullptr};
   if (Result<void> possible = check_options(limits); !possible) return possible;
   Result<std::unique_ptr<pci::Bar>> bar = function_->bar(0);
   if (!bar) return std::unexpected(bar.error());
@@ -59,6 +69,7 @@ uint32_t IntelPort::buffer_need() const { return jumbo() ? kJumboBuffer : kShort
 // everything ends before byte 1,976 of 2,048. Not with bad=1 (SBP lets longer frames in), and not with a
 // larger MTU: then the device might write a long frame beyond the buffer's end.
 Result<void> IntelPort::make_queues() {
+  if (options_.adapter_time) clock_ = std::make_unique<AdapterClock>(*facts_.clock);
   for (uint32_t number = 0; number < options_.queues; ++number) {
     auto memory = allocate_ring(uint64_t{options_.descriptors} * sizeof(Descriptor));
     if (!memory) return std::unexpected(memory.error());
@@ -73,7 +84,8 @@ Result<void> IntelPort::make_queues() {
                                    .longest_good = longest_frame(),
                                    .bad = options_.bad,
                                    .colour = !jumbo() && !options_.bad,
-                                   .tail = receive_block(number) + RDT};
+                                   .tail = receive_block(number) + RDT,
+                                   .clock = clock_.get()};
     std::unique_ptr<IntelReceive> ring = make_receive(settings, *memory, wake);
     rings_.push_back(ring.get());
     queues_.push_back(std::move(ring));
@@ -145,6 +157,7 @@ bool IntelPort::armed() const {
 Result<void> IntelPort::bring_up() {
   if (Result<void> done = reset(); !done) return done;
   configure();
+  set_clock();
   statistics_.clear(registers_);
   Result<void> done = loop_back();
   if (done) done = start_queues();
@@ -186,6 +199,31 @@ Result<uint32_t> IntelPort::try_registers() {
   return static_cast<uint32_t>(std::size(kept));
 }
 
+// ---- timestamps --------------------------------------------------------------------------------------
+
+// The NIC's clock begins at the system's time: what was stamped before a reset, and not taken yet, still
+// means the same after it.
+void IntelPort::set_clock() {
+  if (!clock_) return;
+  for (int i = 0; i < kClockTries; ++i) {
+    const uint64_t now = realtime_ns();
+    start_clock(now);
+    if (realtime_ns() - now < kClockSetNs) break;  // else we were taken off the processor meanwhile
+  }
+  clock_->restart();
+  note_clock();
+}
+
+void IntelPort::note_clock() {
+  if (!clock_) return;
+  AdapterClock::Reading best{.apart_ns = ~uint64_t{0}};
+  for (int i = 0; i < kClockTries && best.apart_ns > kClockNearNs; ++i) {
+    const uint64_t before = realtime_ns(), device = read_clock(), apart = realtime_ns() - before;
+    if (apart < best.apart_ns) best = {device, before + apart / 2, apart};
+  }
+  if (!absent()) clock_->note(best);
+}
+
 void IntelPort::quiesce() {
   mask_interrupts();
   traffic_off();
@@ -200,6 +238,7 @@ void IntelPort::quiesce() {
 
 QueueCounters IntelPort::counters() {
   update_statistics();
+  if (running_) note_clock();
   return count_all();
 }
 

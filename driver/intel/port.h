@@ -28,8 +28,9 @@ struct ChipFacts {
   uint32_t longest_sent = 1514;  // without CRC
   uint32_t receive_block = 0, receive_stride = 0;
   uint32_t transmit_block = 0;
-  uint32_t longest_overhead = 18;  // bytes of the longest good frame above the MTU, without CRC
-  uint64_t ring_within = 0;        // a power of two: no ring may cross a multiple of it; 0: may
+  uint32_t longest_overhead = 18;     // bytes of the longest good frame above the MTU, without CRC
+  const ClockShape* clock = nullptr;  // where every frame can have a timestamp
+  uint64_t ring_within = 0;           // a power of two: no ring may cross a multiple of it; 0: may
 };
 
 class IntelPort : public pci::NicPort, private QueueCounting {
@@ -78,6 +79,10 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   // Frames with errors that were delivered.
   uint64_t bad_delivered() const;
   virtual void update_statistics() { statistics_.update(registers_); }
+  // With adapter_time: starts the NIC's clock, at `real_ns` of CLOCK_REALTIME, and has frames stamped.
+  virtual void start_clock(uint64_t) {}
+  // The NIC's clock now, by the rules of SYSTIML and SYSTIMH.
+  virtual uint64_t read_clock() const { return 0; }
   // Where the options ask for it: what is sent comes back. Until the next reset.
   virtual Result<void> loop_back() { return {}; }
 
@@ -99,7 +104,8 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   Registers registers_;
   Statistics statistics_;
   pci::RssKey rss_key_ = pci::random_rss_key();
-  std::vector<IntelReceive*> rings_;  // queues_
+  std::unique_ptr<AdapterClock> clock_;  // with adapter_time
+  std::vector<IntelReceive*> rings_;     // queues_
   std::unique_ptr<IntelTransmitQueue> transmit_;
 
  private:
@@ -114,6 +120,8 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   void set_receive_arena(pci::Iova arena) override;
   void set_transmit_arena(pci::Iova arena) override { transmit_->set_arena(arena); }
   Result<void> start_queues();
+  void set_clock();
+  void note_clock();
   Result<void> make_queues();
 };
 

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "driver/intel/registers.h"
 
@@ -35,7 +36,8 @@ IntelReceiveQueue<Codec>::IntelReceiveQueue(ReceiveSettings settings, Registers 
       ring_iova_(static_cast<uint64_t>(ring.iova)),
       counting_(counting),
       wake_(wake),
-      buffers_(settings.descriptors) {}
+      buffers_(settings.descriptors),
+      stamps_(settings.clock) {}
 
 // ---- arm, program, open: in this order ------------------------------------------------------------
 
@@ -59,7 +61,7 @@ Result<void> IntelReceiveQueue<Codec>::arm(const Region& region, FreeBuffers& fr
              .device = arena_ + region.arena_offset,
              .buffer_bytes = bytes,
              .colours = settings_.colour ? 7u : 0u};
-  longest_ = places_.longest();
+  longest_ = places_.longest() - Codec::kStampBytes;
   for (uint32_t slot = 0; slot < settings_.descriptors; ++slot) {
     buffers_[slot] = free.pop();
     rearm(slot);
@@ -109,6 +111,7 @@ Burst IntelReceiveQueue<Codec>::receive(std::span<Frame> out, FreeBuffers& free)
   Burst burst;
   if (held_ == 0 || !(Codec::load(ring_[next_]) & Codec::kDone)) return burst;
   const uint32_t first = next_;
+  stamps_.refresh();
   for (size_t left = out.size(); left != 0;) {
     const uint32_t run = take_run(out.subspan(burst.frames, left), free);
     burst.frames += run;
@@ -139,9 +142,11 @@ uint32_t IntelReceiveQueue<Codec>::take_run(std::span<Frame> out, FreeBuffers& f
   Frame *const begin = out.data(), *const end = begin + most, *frame = begin;
   for (; frame != end; ++frame, ++buffer, ++descriptor) {
     const uint64_t word = Codec::load(*descriptor);
-    const uint32_t length = Codec::length(word);
-    if ((word & kLookedAt) != kPlain || length - 1 >= longest) break;  // so is 0
-    fill(*frame, places.frame(*buffer), *buffer, length, 0);
+    const uint32_t length = Codec::length(word) - Codec::kStampBytes;
+    if ((word & kLookedAt) != kPlain || length - 1 >= longest) break;  // so are 0, and less
+    std::byte* start = places.frame(*buffer);
+    fill(*frame, start + Codec::kStampBefore, *buffer, length, Codec::kStamps ? layout::kAdapterTime : 0);
+    if constexpr (Codec::kStamps) frame->timestamp_ns = stamp_of(start, length);
     *buffer = *--fresh;
     Codec::give(*descriptor, places.address(*buffer));
   }
@@ -184,7 +189,13 @@ void IntelReceiveQueue<Codec>::take(uint32_t slot, uint64_t word, std::span<Fram
   }
   const uint16_t flags = flags_of(word);
   const uint32_t buffer = buffers_[slot];
-  fill(out[burst.frames++], places_.frame(buffer), buffer, Codec::length(word), flags);
+  const bool stamped = word & Codec::kStamped;
+  Frame& frame = out[burst.frames++];
+  std::byte* start = places_.frame(buffer);
+  const uint32_t length = Codec::length(word) - extra(word);
+  fill(frame, start + (stamped ? Codec::kStampBefore : 0), buffer, length,
+       static_cast<uint16_t>(flags | (stamped ? layout::kAdapterTime : 0)));
+  if constexpr (Codec::kStamps) frame.timestamp_ns = stamped ? stamp_of(start, length) : stamps_.now();
   if (flags)
     bad_delivered_.store(bad_delivered_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   buffers_[slot] = free.pop();
@@ -199,8 +210,8 @@ bool IntelReceiveQueue<Codec>::broken(uint64_t word, Burst& burst) {
   const bool continues = in_broken_;
   in_broken_ = !whole;
   if (continues) return true;
-  const uint32_t length = Codec::length(word);
-  if (whole && length != 0 && length <= longest_ && (settings_.bad || !(word & Codec::kErrors))) return false;
+  const uint32_t length = Codec::length(word) - extra(word);
+  if (whole && length - 1 < longest_ && (settings_.bad || !(word & Codec::kErrors))) return false;
   ++burst.broken;
   return true;
 }
@@ -208,10 +219,22 @@ bool IntelReceiveQueue<Codec>::broken(uint64_t word, Burst& burst) {
 template <class Codec>
 uint16_t IntelReceiveQueue<Codec>::flags_of(uint64_t word) const {
   if (!settings_.bad) return 0;
-  const uint32_t length = Codec::length(word);
+  const uint32_t length = Codec::length(word) - extra(word);
   const bool wrong_length = length < kShortestGood || length > settings_.longest_good;
   return static_cast<uint16_t>((word & Codec::kErrors ? layout::kBadCrc : 0) |
                                (wrong_length ? layout::kBadLength : 0));
+}
+
+// Of the frame of `length` bytes in the buffer that the device wrote to from `start` on.
+template <class Codec>
+uint64_t IntelReceiveQueue<Codec>::stamp_of(const std::byte* start, uint32_t length) {
+  if constexpr (Codec::kStamps) {
+    const std::byte* low = start + (Codec::kStampBefore != 0 ? 0 : length) + Codec::kStampLow;
+    uint32_t words[2];
+    std::memcpy(words, low, sizeof words);
+    return stamps_.at(words[0], words[1]);
+  }
+  return 0;
 }
 
 // ---- sleeping ----------------------------------------------------------------------------------------
@@ -241,5 +264,7 @@ void IntelReceiveQueue<Codec>::disable_wake() {
 template class IntelReceiveQueue<LegacyReceive>;
 template class IntelReceiveQueue<ExtendedReceive>;
 template class IntelReceiveQueue<TenGigabitReceive>;
+template class IntelReceiveQueue<StampedReceive>;
+template class IntelReceiveQueue<StampedTenGigabitReceive>;
 
 }  // namespace ringcap::intel

@@ -13,10 +13,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "capture/port/port.h"
 #include "driver/intel/access.h"
+#include "driver/intel/adapter_clock.h"
 #include "driver/intel/descriptors.h"
 #include "driver/pci/frame_places.h"
 #include "driver/pci/function.h"
@@ -53,6 +55,14 @@ struct ReceiveSettings {
   bool bad = false;           // RCTL.SBP
   bool colour = false;        // frames may start behind the buffer's first byte
   uint32_t tail = 0;          // RDT's offset
+  // For a codec that stamps; outlives the queue.
+  const AdapterClock* clock = nullptr;
+};
+
+// In place of AdapterClock::Reader where there are no timestamps.
+struct NoStamps {
+  explicit NoStamps(const AdapterClock*) {}
+  void refresh() {}
 };
 
 // What the port needs of it, whatever its descriptors.
@@ -83,7 +93,10 @@ class IntelReceiveQueue final : public IntelReceive {
   void disarm(FreeBuffers& free) override;
   Burst receive(std::span<Frame> out, FreeBuffers& free) override;
   uint32_t held() const override { return held_; }
-  layout::Clock clock() const override { return layout::Clock::kHost; }
+  layout::Clock clock() const override {
+    return Codec::kStamps ? layout::Clock::kAdapter : layout::Clock::kHost;
+  }
+  uint64_t lag_ns() const override { return Codec::kStamps ? kStampLagNs : 0; }
   QueueCounters counters() override { return counting_.count_queue(settings_.number); }
 
   int wait_fd() const override {
@@ -102,8 +115,10 @@ class IntelReceiveQueue final : public IntelReceive {
   void open() override;
 
  private:
+  // From the NIC's stamping a frame to its being in memory, and how far the two clocks may be apart.
+  static constexpr uint64_t kStampLagNs = 2'000'000;
   // Of a descriptor's word: a whole frame without an error looks like kPlain.
-  static constexpr uint64_t kPlain = Codec::kDone | Codec::kEndOfPacket;
+  static constexpr uint64_t kPlain = Codec::kDone | Codec::kEndOfPacket | Codec::kStamped;
   static constexpr uint64_t kLookedAt = kPlain | Codec::kErrors;
 
   uint32_t after(uint32_t slot) const { return slot + 1 == settings_.descriptors ? 0 : slot + 1; }
@@ -115,6 +130,9 @@ class IntelReceiveQueue final : public IntelReceive {
   void take(uint32_t slot, uint64_t word, std::span<Frame> out, FreeBuffers& free, Burst& burst);
   bool broken(uint64_t word, Burst& burst);
   uint16_t flags_of(uint64_t word) const;
+  // Bytes that the device put into the buffer beside the frame.
+  static uint32_t extra(uint64_t word) { return word & Codec::kStamped ? Codec::kStampBytes : 0; }
+  uint64_t stamp_of(const std::byte* start, uint32_t length);
   void rearm(uint32_t slot) { Codec::give(ring_[slot], places_.address(buffers_[slot])); }
 
   ReceiveSettings settings_;
@@ -132,6 +150,7 @@ class IntelReceiveQueue final : public IntelReceive {
   uint32_t held_ = 0;
   uint32_t longest_ = 0;    // bytes of a frame that fit
   bool in_broken_ = false;  // within a frame that did not fit in one buffer
+  [[no_unique_address]] std::conditional_t<Codec::kStamps, AdapterClock::Reader, NoStamps> stamps_;
 
   // Written by the worker, read by the control thread.
   std::atomic<uint32_t> position_{0};  // next_, as of the last receive(); pairs with resume_at()
@@ -142,5 +161,7 @@ class IntelReceiveQueue final : public IntelReceive {
 extern template class IntelReceiveQueue<LegacyReceive>;
 extern template class IntelReceiveQueue<ExtendedReceive>;
 extern template class IntelReceiveQueue<TenGigabitReceive>;
+extern template class IntelReceiveQueue<StampedReceive>;
+extern template class IntelReceiveQueue<StampedTenGigabitReceive>;
 
 }  // namespace ringcap::intel

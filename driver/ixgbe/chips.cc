@@ -9,7 +9,7 @@ namespace {
 constexpr uint32_t kLongest = 15872, kCrc = 4, kTwoTags = 22;
 
 // RSS has 16 queues (X550: 64), and so many have counters of their own.
-constexpr intel::ChipFacts facts(const char* chip) {
+constexpr intel::ChipFacts facts(const char* chip, const intel::ClockShape* clock = nullptr) {
   return {.driver = "ixgbe",
           .chip = chip,
           .queues = 16,
@@ -19,7 +19,8 @@ constexpr intel::ChipFacts facts(const char* chip) {
           .receive_block = RECEIVE_BLOCK,
           .receive_stride = RECEIVE_STRIDE,
           .transmit_block = TRANSMIT_BLOCK,
-          .longest_overhead = kTwoTags};
+          .longest_overhead = kTwoTags,
+          .clock = clock};
 }
 
 constexpr intel::Semaphores semaphores(bool by_reading) {
@@ -28,7 +29,7 @@ constexpr intel::Semaphores semaphores(bool by_reading) {
 
 constexpr Chip k82599{facts("82599"), semaphores(false), 512, false, false};
 constexpr Chip kX540{facts("X540"), semaphores(true), 384, true, false};
-constexpr Chip kX550{facts("X550"), semaphores(true), 384, true, true};
+constexpr Chip kX550{facts("X550", &intel::kSeconds), semaphores(true), 384, true, true};
 
 }  // namespace
 

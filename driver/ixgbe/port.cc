@@ -111,6 +111,10 @@ std::unique_ptr<IntelTransmitQueue> IxgbePort::make_transmit(pci::Function::DmaM
 
 std::unique_ptr<IntelReceive> IxgbePort::make_receive(const ReceiveSettings& settings,
                                                       pci::Function::DmaMemory ring, const Wake& wake) {
+  if (options_.adapter_time) {
+    return std::make_unique<IntelReceiveQueue<StampedTenGigabitReceive>>(settings, registers_, ring,
+                                                                         counting(), wake);
+  }
   return std::make_unique<IntelReceiveQueue<TenGigabitReceive>>(settings, registers_, ring, counting(), wake);
 }
 
@@ -316,6 +320,23 @@ Result<void> IxgbePort::loop_back() {
 void IxgbePort::traffic_off() {
   registers_.clear(RXCTRL, rxctrl::RXEN);
   registers_.clear(DMATXCTL, dmatxctl::TE);
+}
+
+// ---- timestamps (X550's datasheet, "Time SYNC") --------------------------------------------------------
+
+void IxgbePort::start_clock(uint64_t real_ns) {
+  const ClockShape& shape = *facts_.clock;
+  registers_.clear(TSAUXC, tsauxc::DISABLE_SYSTIME);
+  registers_.write(SYSTIMR, 0);
+  registers_.write(SYSTIML, static_cast<uint32_t>(real_ns % shape.high_ns));
+  registers_.write(SYSTIMH, static_cast<uint32_t>(real_ns / shape.high_ns) & shape.high_mask);
+  registers_.write(TSYNCRXCTL, tsyncrxctl::EN | tsyncrxctl::TYPE_ALL | tsyncrxctl::IN_PACKET);
+}
+
+uint64_t IxgbePort::read_clock() const {
+  static_cast<void>(registers_.read(SYSTIMR));
+  const uint32_t low = registers_.read(SYSTIML);
+  return facts_.clock->ns(low, registers_.read(SYSTIMH));
 }
 
 // ---- interrupts --------------------------------------------------------------------------------------

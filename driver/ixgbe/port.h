@@ -45,6 +45,8 @@ class IxgbePort final : public intel::IntelPort {
   std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) override;
   std::unique_ptr<IntelReceive> make_receive(const ReceiveSettings& settings, pci::Function::DmaMemory ring,
                                              const Wake& wake) override;
+  void start_clock(uint64_t real_ns) override;
+  uint64_t read_clock() const override;
 
   Wake wake_of(uint32_t queue) const override;
   Wake shared_wake() const override;

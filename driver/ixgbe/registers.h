@@ -66,6 +66,13 @@ inline constexpr uint32_t AUTOC = 0x42A0;   // link configuration
 inline constexpr uint32_t LINKS = 0x42A4;   // link status
 inline constexpr uint32_t MACC = 0x4330;    // X540 and X550: MAC control
 
+// Timestamps; X550
+inline constexpr uint32_t TSYNCRXCTL = 0x5188;  // which frames are stamped
+inline constexpr uint32_t SYSTIML = 0x8C0C;     // the clock
+inline constexpr uint32_t SYSTIMH = 0x8C10;
+inline constexpr uint32_t TSAUXC = 0x8C20;   // whether the clock runs
+inline constexpr uint32_t SYSTIMR = 0x8C58;  // fractions of it: reading them latches the others
+
 // Queues
 inline constexpr uint32_t RECEIVE_BLOCK = 0x1000, RECEIVE_STRIDE = 0x40, TRANSMIT_BLOCK = 0x6000;
 inline constexpr uint32_t DCA_RXCTRL = 0x0C;  // of a receive queue: how its writes cross the bus
@@ -168,6 +175,12 @@ namespace links {
 inline constexpr uint32_t UP = 1u << 30, NON_STANDARD = 1u << 27;
 inline constexpr unsigned SPEED_SHIFT = 28;  // 2 bits
 }  // namespace links
+namespace tsyncrxctl {
+inline constexpr uint32_t TYPE_ALL = 4u << 1, EN = 1u << 4, IN_PACKET = 1u << 23;  // TSIP_UT_EN
+}
+namespace tsauxc {
+inline constexpr uint32_t DISABLE_SYSTIME = 1u << 31;
+}
 namespace srrctl {
 inline constexpr uint32_t ADVANCED_ONE_BUFFER = 1u << 25, DROP_EN = 1u << 28;
 inline constexpr uint32_t BUFFER_UNIT = 1024;

@@ -18,14 +18,14 @@ namespace {
 
 constexpr uint32_t kVendorId = 0x00, kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.2.1
 
-// Of the igb family, what QEMU does not have.
+// Of the igb family, what QEMU does not have: all of it stamps frames.
 constexpr NicDriver model_only(uint16_t device, const char* name) {
-  return {0x8086, device, "igb", name, igb::IgbPort::open, intel::dump_igb, false, false};
+  return {0x8086, device, "igb", name, igb::IgbPort::open, intel::dump_igb, false, false, true};
 }
 
 // QEMU has none of the ixgbe family.
-constexpr NicDriver ixgbe_chip(uint16_t device, const char* name) {
-  return {0x8086, device, "ixgbe", name, ixgbe::IxgbePort::open, ixgbe::dump, false, false};
+constexpr NicDriver ixgbe_chip(uint16_t device, const char* name, bool stamps = false) {
+  return {0x8086, device, "ixgbe", name, ixgbe::IxgbePort::open, ixgbe::dump, false, false, stamps};
 }
 
 constexpr NicDriver kDrivers[] = {
@@ -50,8 +50,8 @@ constexpr NicDriver kDrivers[] = {
     ixgbe_chip(0x1557, "Intel 82599EN, SFP+"),
     ixgbe_chip(0x1528, "Intel X540"),
     ixgbe_chip(0x1560, "Intel X540, one port"),
-    ixgbe_chip(0x1563, "Intel X550"),
-    ixgbe_chip(0x15d1, "Intel X550, one port"),
+    ixgbe_chip(0x1563, "Intel X550", true),
+    ixgbe_chip(0x15d1, "Intel X550, one port", true),
     {0x1af4, 0x1041, "virtio", "virtio network device", virtio::VirtioPort::open, virtio::dump},
     {0x1af4, 0x1000, "virtio", "virtio network device, transitional", virtio::VirtioPort::open, virtio::dump},
     {0x15ad, 0x07b0, "vmxnet3", "VMware vmxnet3", vmxnet3::Vmxnet3Port::open, vmxnet3::dump},

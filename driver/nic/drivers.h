@@ -24,6 +24,7 @@ struct NicDriver {
   Result<std::vector<pci::RegisterValue>> (*dump)(pci::Function&);
   bool on_silicon = false;  // run on the real chip, not only on a model of it
   bool in_qemu = true;      // run against QEMU's model of the chip; else only against the one in the tests
+  bool stamps = false;      // has a timestamp for every frame: timestamps=adapter
 };
 
 std::span<const NicDriver> nic_drivers();

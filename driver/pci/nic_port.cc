@@ -47,6 +47,11 @@ Result<void> NicPort::check_options(const NicLimits& limits) {
                               limits.driver, limits.descriptors_step, limits.least_descriptors,
                               limits.most_descriptors));
   }
+  if (o.adapter_time && !limits.stamps) {
+    return refuse(fmt::format("timestamps=adapter: {} ({}) has no timestamp for every frame", limits.chip,
+                              limits.driver),
+                  "use timestamps=host");
+  }
   return {};
 }
 

@@ -28,6 +28,7 @@ struct NicLimits {
   uint32_t queues = 1;      // receive queues
   uint32_t greatest_mtu = 1500;
   uint32_t least_descriptors = 64, most_descriptors = 4096, descriptors_step = 8;
+  bool stamps = false;  // has a timestamp for every frame
 };
 
 // What `ringcap selftest` (driver/nic/selftest.h) asks a NIC for beside what all ports have.

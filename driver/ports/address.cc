@@ -47,6 +47,11 @@ bool read_switch(std::string_view text, bool* value) {
   return text == "1" || text == "0";
 }
 
+bool read_clock(std::string_view text, bool* adapter) {
+  *adapter = text == "adapter";
+  return *adapter || text == "host";
+}
+
 bool read_full(std::string_view text, WhenFull* value) {
   *value = text == "wait" ? WhenFull::kWait : WhenFull::kDrop;
   return text == "wait" || text == "drop";
@@ -131,6 +136,8 @@ const Key kKeys[] = {
      [](const P& p) { return show_moderation(p.moderation_us); }},
     {"bad", bit(kVfio), "0 or 1", [](S t, P& p) { return read_switch(t, &p.bad); },
      [](const P& p) { return show(p.bad); }},
+    {"timestamps", bit(kVfio), "host or adapter", [](S t, P& p) { return read_clock(t, &p.adapter_time); },
+     [](const P& p) { return std::string(p.adapter_time ? "adapter" : "host"); }},
     {"outgoing", bit(kPacket), "0 or 1", [](S t, P& p) { return read_switch(t, &p.outgoing); },
      [](const P& p) { return show(p.outgoing); }},
     {"mac", bit(kTap), "the address of one station, such as 02:00:00:00:00:01",

@@ -12,10 +12,18 @@ namespace {
 
 constexpr uint32_t kEnable = 1u << 25;
 constexpr IgbKind kKinds[] = {
-    {"82576", 0x10c9, 16, 10, false, false, false}, {"82580", 0x150e, 8, 10, true, false, false},
-    {"I350", 0x1521, 8, 10, true, true, false},     {"I354", 0x1f41, 8, 10, true, true, false},
-    {"I210", 0x1533, 4, 5, true, true, true},       {"I211", 0x1539, 2, 5, true, true, true},
+    {"82576", 0x10c9, 16, 10, false, false, false, false, false},
+    {"82580", 0x150e, 8, 10, true, false, false, true, false},
+    {"I350", 0x1521, 8, 10, true, true, false, true, false},
+    {"I354", 0x1f41, 8, 10, true, true, false, true, false},
+    {"I210", 0x1533, 4, 5, true, true, true, true, true},
+    {"I211", 0x1539, 2, 5, true, true, true, true, true},
 };
+
+ChipClock clock_of(const IgbKind& kind) {
+  const uint64_t high_ns = kind.seconds ? 1'000'000'000 : uint64_t{1} << 32;
+  return {reg::SYSTIML, reg::SYSTIMH, reg::SYSTIMR, high_ns, high_ns << (kind.seconds ? 32 : 8)};
+}
 
 ChipMap make_map(const IgbKind& kind) {
   ChipMap map = map_of_82574();
@@ -29,6 +37,10 @@ ChipMap make_map(const IgbKind& kind) {
                reg::EIMC,       reg::EIAC,   reg::EICR, reg::RXCSUM,   reg::RCTL, reg::RFCTL,
                reg::RLPML,      reg::MRQC,   reg::TCTL, reg::IVAR_MISC};
   map.of_queues.insert({reg::SRRCTL, reg::RQDPC});
+  if (kind.stamps) {
+    map.plain.insert({reg::SYSTIML, reg::SYSTIMH, reg::SYSTIMR, reg::TIMINCA, reg::TSYNCRXCTL, reg::TSAUXC});
+    if (kind.seconds) map.plain.insert(reg::RXPBS);
+  }
   if (kind.crc_by_queue) map.of_queues.insert(reg::DVMOLR);
   map.tables = {{reg::MTA, 512},  {reg::UTA, 512},     {reg::RETA, 128},
                 {reg::RSSRK, 40}, {reg::EITR, 4 * 25}, {reg::IVAR, 32}};
@@ -48,8 +60,9 @@ const ChipMap& map_of(const IgbKind& kind) {
 
 std::span<const IgbKind> igb_kinds() { return kKinds; }
 
-IgbChip::IgbChip(const IgbKind& which) : Chip(map_of(which)), kind(which) {
+IgbChip::IgbChip(const IgbKind& which) : Chip(map_of(which)), kind(which), clock(clock_of(which)) {
   receive_register(0, reg::RXDCTL) = kEnable;  // as after a reset
+  registers[reg::TSAUXC] = reg::tsauxc::DISABLE_SYSTIME;
 }
 
 // The semaphores are not the device's to reset.
@@ -59,11 +72,13 @@ void IgbChip::reset() {
   registers[reg::SWSM] = semaphore;
   registers[reg::SW_FW_SYNC] = owners;
   receive_register(0, reg::RXDCTL) = kEnable;
+  registers[reg::TSAUXC] = reg::tsauxc::DISABLE_SYSTIME;
+  clock.set(0);
 }
 
 uint32_t IgbChip::read(uint32_t offset) {
-  const uint32_t value = Chip::read(offset);
-  if (removed) return value;
+  uint32_t value = Chip::read(offset);
+  if (removed || (kind.stamps && clock.read(offset, &value))) return value;
   if (offset == reg::SWSM) registers[offset] |= reg::swsm::SMBI;  // who reads 0 has it
   const bool drops = map.in_receive_block(offset) && offset % map.receive_stride == reg::RQDPC;
   if (drops && !kind.drops_keep) registers[offset] = 0;
@@ -96,6 +111,7 @@ void IgbChip::write(uint32_t offset, uint32_t value) {
     }
   }
   Chip::write(offset, value);
+  if (kind.stamps) clock.write(offset, value);
   if (offset == reg::MDIC) run_mdic(value);
 }
 
@@ -147,7 +163,23 @@ bool IgbChip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, u
     return false;
   }
   if (!bad) ++registers[reg::GPRC];
-  return Chip::deliver(frame, how, queue);
+  if (!stamps(queue)) return Chip::deliver(frame, how, queue);
+  const auto words = clock.words(clock.now());
+  std::vector<uint8_t> with(16);
+  std::memcpy(with.data() + 8, words.data(), 8);
+  with.insert(with.end(), frame.begin(), frame.end());
+  WriteBack stamped = how;
+  stamped.status |= 1 << 15;  // TSIP
+  return Chip::deliver(with, stamped, queue);
+}
+
+// "Packet Timestamp": for all frames, where the clock runs, the queue wants it and there is room for it.
+bool IgbChip::stamps(uint32_t queue) {
+  if (!kind.stamps || forgets_stamps) return false;
+  const bool runs = !(registers[reg::TSAUXC] & 1u << 31);
+  const bool all = (registers[reg::TSYNCRXCTL] & 0x1e) == (0x10 | 4 << 1);
+  const bool room = !kind.seconds || (registers[reg::RXPBS] & 1u << 31);
+  return runs && all && room && (receive_register(queue, reg::SRRCTL) & 1u << 30);
 }
 
 uint32_t IgbChip::deliver_flow(const Flow& flow, const std::vector<uint8_t>& frame) {

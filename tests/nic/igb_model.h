@@ -20,6 +20,8 @@ struct IgbKind {
   bool vectors_by_pairs;  // IVAR: two queues a word
   bool crc_by_queue;      // DVMOLR.STRCRC
   bool drops_keep;        // RQDPC is not cleared by reading
+  bool stamps;            // "Packet Timestamp": 16 bytes before each frame
+  bool seconds;           // the clock counts seconds and nanoseconds, not 40 bits of nanoseconds
 };
 std::span<const IgbKind> igb_kinds();
 
@@ -38,6 +40,8 @@ class IgbChip final : public Chip {
   std::map<uint32_t, uint16_t> phy{{0, 0x1140}, {1, 0x7969 | 1 << 5}, {4, 0x01e1}};
   uint32_t negotiations = 0;
   uint32_t stuck_queue = ~0u;  // does not switch on
+  ChipClock clock;
+  bool forgets_stamps = false;  // frames come without
 
   uint32_t read(uint32_t offset) override;
   void write(uint32_t offset, uint32_t value) override;
@@ -47,6 +51,7 @@ class IgbChip final : public Chip {
   void check_sent(uint64_t word) override;
   void run_mdic(uint32_t command);
   void lose(uint32_t queue);
+  bool stamps(uint32_t queue);
 };
 
 }  // namespace ringcap::nic

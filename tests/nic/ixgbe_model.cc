@@ -12,9 +12,9 @@ namespace {
 
 constexpr uint32_t kEnable = 1u << 25;
 constexpr uint32_t kRegsmp = 1u << 31;
-constexpr IxgbeKind kKinds[] = {{"82599", 0x10fb, 512, false, false, false},
-                                {"X540", 0x1528, 384, true, false, true},
-                                {"X550", 0x1563, 384, true, true, true}};
+constexpr IxgbeKind kKinds[] = {{"82599", 0x10fb, 512, false, false, false, false},
+                                {"X540", 0x1528, 384, true, false, true, false},
+                                {"X550", 0x1563, 384, true, true, true, true}};
 // "Advanced Receive Descriptors", extended errors: those of the MAC.
 constexpr uint32_t kMacErrors = 1u << 24 | 1u << 25 | 1u << 27 | 1u << 28 | 1u << 29;
 
@@ -56,6 +56,7 @@ ChipMap make_map(const IxgbeKind& kind) {
   }
   map.plain.insert({0xA200, 0xA204});  // RAL, RAH
   if (kind.copper) map.plain.insert({reg::MSCA, reg::MSRWD, reg::MACC});
+  if (kind.stamps) map.plain.insert({reg::SYSTIML, reg::SYSTIMH, reg::SYSTIMR, reg::TSYNCRXCTL, reg::TSAUXC});
   if (kind.wide_table) map.tables.push_back({reg::ERETA, 384});
   return map;
 }
@@ -73,7 +74,10 @@ const ChipMap& map_of(const IxgbeKind& kind) {
 
 std::span<const IxgbeKind> ixgbe_kinds() { return kKinds; }
 
-IxgbeChip::IxgbeChip(const IxgbeKind& which) : Chip(map_of(which)), kind(which) {
+IxgbeChip::IxgbeChip(const IxgbeKind& which)
+    : Chip(map_of(which)),
+      kind(which),
+      clock(reg::SYSTIML, reg::SYSTIMH, reg::SYSTIMR, 1'000'000'000, uint64_t{1'000'000'000} << 32) {
   after_reset();
   set_links(3u << 28 | 1u << 30);  // 10 Gbit/s
 }
@@ -89,6 +93,8 @@ void IxgbeChip::after_reset() {
     receive_register(queue, reg::SRRCTL) = 4u << 8 | 2;
   }
   registers[map.transmit_block + reg::DCA_TXCTRL] = 1u << 11;
+  registers[reg::TSAUXC] = reg::tsauxc::DISABLE_SYSTIME;
+  clock.set(0);
   registers[reg::ESDP] = reg::esdp::SDP3;  // as the kernel's driver leaves it: no laser
 }
 
@@ -113,7 +119,7 @@ bool IxgbeChip::owns(uint32_t bits) { return (registers[reg::SW_FW_SYNC] & bits)
 
 uint32_t IxgbeChip::read(uint32_t offset) {
   uint32_t value = Chip::read(offset);
-  if (removed) return value;
+  if (removed || (kind.stamps && clock.read(offset, &value))) return value;
   switch (offset) {
     case reg::STATUS:
       if (unfinished != 0) value |= reg::status::GIO_MASTER_ENABLE;  // "Master Disable"
@@ -165,6 +171,7 @@ void IxgbeChip::write(uint32_t offset, uint32_t value) {
         write_queue((offset - map.receive_block) / map.receive_stride, offset % map.receive_stride, value);
   Chip::write(offset, value);
   write_masks(offset, value);
+  if (kind.stamps) clock.write(offset, value);
   if (offset == reg::MSCA) run_mdio(value);
 }
 
@@ -295,7 +302,20 @@ bool IxgbeChip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how,
     return false;
   }
   ++counter(reg::QPRC, queue);
-  return Chip::deliver(frame, how, queue);
+  if (!stamps()) return Chip::deliver(frame, how, queue);
+  const auto words = clock.words(clock.now());
+  std::vector<uint8_t> with = frame;
+  with.resize(frame.size() + 8);
+  std::memcpy(with.data() + frame.size(), words.data(), 8);
+  WriteBack stamped = how;
+  stamped.status |= 1 << 15;  // TSIP
+  return Chip::deliver(with, stamped, queue);
+}
+
+// "Time Stamp in Packet": of all frames, where the clock runs.
+bool IxgbeChip::stamps() {
+  const bool runs = !(registers[reg::TSAUXC] & 1u << 31);
+  return kind.stamps && runs && registers[reg::TSYNCRXCTL] == (0x10 | 4 << 1 | 1 << 23);
 }
 
 // "Receive-Side Scaling".

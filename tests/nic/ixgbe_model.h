@@ -18,6 +18,7 @@ struct IxgbeKind {
   bool copper;           // its PHY is on the chip
   bool wide_table;       // RSS: 512 entries of 6 bits
   bool regsmp;           // SW_FW_SYNC has a semaphore of its own
+  bool stamps;           // "Time Stamp in Packet": 8 bytes behind each frame
 };
 std::span<const IxgbeKind> ixgbe_kinds();
 
@@ -49,6 +50,7 @@ class IxgbeChip final : public Chip {
                                    {7 << 16 | 1, 1 << 5 | 1 << 2},
                                    {7 << 16 | 16, 0x01e1},
                                    {0x1e << 16 | 0, 0}};
+  ChipClock clock;
   uint32_t negotiations = 0;   // of the PHY
   uint32_t link_restarts = 0;  // of the MAC
 
@@ -70,6 +72,7 @@ class IxgbeChip final : public Chip {
   uint32_t& counter(uint32_t first, uint32_t queue);
   bool is_bad(const std::vector<uint8_t>& frame, const WriteBack& how);
   void after_reset();
+  bool stamps();
 
   uint32_t links_ = 0;  // LINKS as it is
   uint32_t mdio_register_ = 0;

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <ctime>
 
 #include "driver/e1000/registers.h"
 #include "driver/e1000e/registers.h"
@@ -137,6 +138,41 @@ void Chip::reset() {
   if (reset_hangs) registers[reg::CTRL] = reg::ctrl::RST;
 }
 
+// ---- clock -------------------------------------------------------------------------------------------
+
+namespace {
+
+uint64_t realtime_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+uint64_t ChipClock::now() const { return (realtime_ns() % wrap_ns_ + ahead_ns_) % wrap_ns_; }
+
+void ChipClock::set(uint64_t device_ns) {
+  ahead_ns_ = (device_ns % wrap_ns_ + wrap_ns_ - realtime_ns() % wrap_ns_) % wrap_ns_;
+}
+
+std::array<uint32_t, 2> ChipClock::words(uint64_t device_ns) const {
+  return {static_cast<uint32_t>(device_ns % high_ns_), static_cast<uint32_t>(device_ns / high_ns_)};
+}
+
+bool ChipClock::read(uint32_t offset, uint32_t* value) {
+  if (offset != low_ && offset != high_ && offset != fraction_) return false;
+  if (offset == fraction_) latched_ = words(now());
+  *value = offset == low_ ? latched_[0] : offset == high_ ? latched_[1] : 0;
+  return true;
+}
+
+bool ChipClock::write(uint32_t offset, uint32_t value) {
+  if (offset == low_) written_low_ = value;
+  if (offset == high_) set(value * high_ns_ + written_low_);
+  return offset == low_ || offset == high_ || offset == fraction_;
+}
+
 // ---- DMA ---------------------------------------------------------------------------------------------
 
 std::byte* Chip::reach(uint64_t iova, uint64_t bytes, bool device_writes) {
@@ -177,7 +213,7 @@ bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, uint
   }
   const uint64_t length = how.length >= 0 ? static_cast<uint32_t>(how.length) : frame.size();
   descriptor->address = 0x5a5a'5a5a'5a5a'5a5a;  // the device writes over it
-  const uint64_t status = (how.end_of_packet ? 2 : 0) | 1;
+  const uint64_t status = (how.end_of_packet ? 2 : 0) | 1 | how.status;
   const uint64_t word = map.legacy_receive ? length | status << 32 | uint64_t{how.errors >> 24} << 40
                                            : length << 32 | how.errors | status;
   std::atomic_ref(descriptor->word).store(word, std::memory_order_release);

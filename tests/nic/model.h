@@ -24,6 +24,7 @@ namespace ringcap::nic {
 struct WriteBack {
   bool end_of_packet = true;
   uint32_t errors = 0;  // bits of the extended status and error word, whatever the format
+  uint32_t status = 0;  // more of them
   int32_t length = -1;  // -1: what the frame has
   bool write_data = true;
 };
@@ -46,6 +47,28 @@ struct ChipMap {
 };
 const ChipMap& map_of_82574();
 const ChipMap& map_of_82546();
+
+// A NIC's clock: it goes with the system's, from where it was set and unless it is switched off. Reading the
+// fraction latches the rest ("Time SYNC").
+class ChipClock {
+ public:
+  ChipClock(uint32_t low, uint32_t high, uint32_t fraction, uint64_t high_ns, uint64_t wrap_ns)
+      : low_(low), high_(high), fraction_(fraction), high_ns_(high_ns), wrap_ns_(wrap_ns) {}
+
+  uint64_t now() const;  // device ns
+  void set(uint64_t device_ns);
+  std::array<uint32_t, 2> words(uint64_t device_ns) const;
+  // What its registers do; false: it is none of them.
+  bool read(uint32_t offset, uint32_t* value);
+  bool write(uint32_t offset, uint32_t value);
+
+ private:
+  uint32_t low_, high_, fraction_;  // registers
+  uint64_t high_ns_, wrap_ns_;
+  uint64_t ahead_ns_ = 0;  // of the system's, modulo the wrap
+  uint32_t written_low_ = 0;
+  std::array<uint32_t, 2> latched_{};
+};
 
 class Chip {
  public:

@@ -75,6 +75,7 @@ TEST_F(NicTest, devices_are_shown_with_what_ringcap_can_do_with_them) {
   EXPECT_EQ(json["nics"][1]["port"], "vfio:0000:03:00.0");
   EXPECT_EQ(json["nics"][1]["ringcap_driver"], "e1000e");
   EXPECT_EQ(json["nics"][1]["on_silicon"], false);
+  EXPECT_EQ(json["nics"][1]["adapter_timestamps"], false);
   EXPECT_EQ(json["nics"][0]["ringcap_driver"], nullptr);
   EXPECT_EQ(json["nics"][0]["iommu_group"], nullptr);
   EXPECT_EQ(json["interfaces"][0]["port"], "packet:eth0");

@@ -31,6 +31,8 @@ TEST(PortAddress, a_nic_is_named_by_its_pci_address) {
   EXPECT_EQ(port.descriptors, 2048u);
   EXPECT_EQ(port.moderation_us, 50);
   EXPECT_TRUE(port.bad);
+  EXPECT_FALSE(port.adapter_time);
+  EXPECT_TRUE(parsed("vfio:03:00.0,timestamps=adapter").adapter_time);
   EXPECT_EQ(port.mtu, 9000u);
   EXPECT_EQ(parsed("vfio:03:00.0").address, "0000:03:00.0");
   EXPECT_EQ(parsed("vfio:0000:0A:1F.7").address, "0000:0a:1f.7");
@@ -93,8 +95,8 @@ TEST(PortAddress, the_normal_form_has_only_what_differs_from_the_defaults) {
 TEST(PortAddress, the_normal_form_is_read_back_as_the_same_port) {
   for (const char* text :
        {"gen:size=imix,rate=5,mix=vlan,write=0,full=wait", "pcap:a\\,b,speed=2.5,full=drop,loop=3",
-        "vfio:0000:03:00.0,moderation=77,bad=1,descriptors=64", "packet:eth0,mtu=9000", "xdp:eth0",
-        "tap:tap0,queues=2,mac=02:00:00:00:00:01"}) {
+        "vfio:0000:03:00.0,moderation=77,bad=1,descriptors=64,timestamps=adapter", "packet:eth0,mtu=9000",
+        "xdp:eth0", "tap:tap0,queues=2,mac=02:00:00:00:00:01"}) {
     const PortAddress port = parsed(text);
     EXPECT_EQ(parsed(format_port_address(port)), port) << text;
   }
@@ -131,6 +133,7 @@ TEST(PortAddress, a_value_out_of_range_lists_what_is_allowed) {
                            "tap:t,mac=02:00:00:00:00",
                            "vfio:03:00.0,descriptors=100",
                            "vfio:03:00.0,moderation=0",
+                           "vfio:03:00.0,timestamps=both",
                            "gen:size=64,",
                            "gen:,size=64"}) {
     EXPECT_EQ(refused(text).code, Code::kUsage) << text;
