@@ -118,6 +118,7 @@ RINGCAP_FORMAT(FedIntel<intel::LegacyReceive>, "legacy");
 RINGCAP_FORMAT(FedIntel<intel::ExtendedReceive>, "extended and advanced");
 RINGCAP_FORMAT(FedVirtio<virtio::SplitRing>, "virtio split");
 RINGCAP_FORMAT(FedVirtio<virtio::PackedRing>, "virtio packed");
+RINGCAP_FORMAT(FedVmxnet3, "vmxnet3");
 
 }  // namespace
 }  // namespace ringcap::bench

@@ -10,6 +10,7 @@
 
 #include "driver/intel/receive.h"
 #include "driver/virtio/receive.h"
+#include "driver/vmxnet3/receive.h"
 
 namespace ringcap::nic {
 
@@ -194,6 +195,54 @@ class FedVirtio final : public FedDevice {
   std::unique_ptr<virtio::VirtioReceive> owned_;
   Descriptor* descriptors_ = nullptr;
   volatile uint16_t *given_ = nullptr, *back_ = nullptr;
+  uint32_t done_ = 0;
+};
+
+// It asks for no doorbell, as QEMU's.
+class FedVmxnet3 final : public FedDevice, private vmxnet3::Counting {
+ public:
+  explicit FedVmxnet3(Access access = Access::kMapped) : registers_(access) {
+    auto queue = vmxnet3::Vmxnet3ReceiveQueue::make({.descriptors = kDescriptors,
+                                                     .buffer_need = 2048,
+                                                     .function = &memory_,
+                                                     .pt = pci::Registers(&registers_),
+                                                     .vd = pci::Registers(&registers_),
+                                                     .counting = this,
+                                                     .control = &control_});
+    owned_ = std::move(queue.value());
+    queue_ = owned_.get();
+  }
+  RegisterMemory& registers() override { return registers_; }
+  std::unique_ptr<ReceiveQueue> take_queue() override { return std::move(owned_); }
+  void set_arena(std::byte* arena) override { queue_->set_arena(MemoryFunction::address_of(arena)); }
+  void start() override {
+    at_ = queue_->prepare();
+    queue_->offer();
+  }
+  void feed(uint32_t frames) override {
+    auto* given = reinterpret_cast<volatile vmxnet3::Descriptor*>(at_.ring);
+    auto* done = reinterpret_cast<vmxnet3::Completion*>(at_.completion);
+    for (uint32_t i = 0; i < frames; ++i, ++done_) {
+      const uint32_t slot = done_ % at_.ring_size;
+      const bool lap = done_ / at_.ring_size % 2 == 0;
+      if (((given[slot].word & vmxnet3::rxd::GEN) != 0) != lap) return;
+      constexpr uint32_t kBegin = 1u << 15, kEnd = 1u << 14, kCompletion = 3u << 24;
+      const bool turn = done_ / at_.completion_size % 2 == 0;
+      done[done_ % at_.completion_size] = {
+          .words = {slot | kBegin | kEnd, 0, kFrameBytes,
+                    kCompletion | (turn ? vmxnet3::Completion::kGeneration : 0)}};
+    }
+  }
+
+ private:
+  QueueCounters count() override { return {}; }
+
+  RegisterMemory registers_;
+  MemoryFunction memory_;
+  vmxnet3::RxQueueDesc control_{};
+  vmxnet3::Vmxnet3ReceiveQueue* queue_ = nullptr;
+  std::unique_ptr<vmxnet3::Vmxnet3ReceiveQueue> owned_;
+  vmxnet3::RingAddresses at_{};
   uint32_t done_ = 0;
 };
 

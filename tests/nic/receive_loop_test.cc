@@ -78,7 +78,7 @@ TEST_F(ReceiveLoop, ixgbe_reads_no_register_and_writes_one_a_burst) {
 
 // A queue alone.
 template <class Device>
-void virtio_reads_nothing() {
+void queue_touches_nothing() {
   Device device(Access::kCounted);
   const std::unique_ptr<ReceiveQueue> queue = device.take_queue();
   std::vector<std::byte> memory(2 * kDescriptors * 2048);
@@ -101,11 +101,15 @@ void virtio_reads_nothing() {
 }
 
 TEST(ReceiveLoopVirtio, split_ring_touches_no_register_that_the_device_does_not_ask_for) {
-  virtio_reads_nothing<FedVirtio<virtio::SplitRing>>();
+  queue_touches_nothing<FedVirtio<virtio::SplitRing>>();
 }
 
 TEST(ReceiveLoopVirtio, packed_ring_touches_no_register_that_the_device_does_not_ask_for) {
-  virtio_reads_nothing<FedVirtio<virtio::PackedRing>>();
+  queue_touches_nothing<FedVirtio<virtio::PackedRing>>();
+}
+
+TEST(ReceiveLoopVmxnet3, touches_no_register_that_the_device_does_not_ask_for) {
+  queue_touches_nothing<FedVmxnet3>();
 }
 
 }  // namespace

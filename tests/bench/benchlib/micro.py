@@ -56,7 +56,7 @@ def _program(context, path):
     rates = {}
     for entry in report["benchmarks"]:
         if entry.get("aggregate_name", "median") == "median" and not entry.get("error_occurred"):
-            rates[entry["run_name"]] = _rate(entry)
+            rates[entry["run_name"].removesuffix("/manual_time")] = _rate(entry)
     return Functions(f"Functions of `{path.name}`, in cache, one core",
                      [(name, *rates[name], _ratios(rates, name)) for name in rates])
 
