@@ -39,11 +39,11 @@ def start_consumers(engine):
         until(lambda: len(engine.stat()["consumers"]) == len(started) or process.poll() is not None, f"{words[0]} attaches")
         assert process.poll() is None, f"{words} ended with status {process.returncode}"
 
-    begin([RINGCAP, "run", "--", "tcpdump", "-Z", "root", "-B", "512", "-i", f"ringcap:{transparent.ENGINE}", "-w", "/tmp/tcpdump.pcap",
+    begin([RINGCAP, "run", "--", "tcpdump", "-Z", "root", "-B", "1024", "-i", f"ringcap:{transparent.ENGINE}", "-w", "/tmp/tcpdump.pcap",
            TCPDUMP_FILTER])
     until(lambda: os.path.exists("/tmp/tcpdump.pcap"), "tcpdump has set its filter and opened its file")
     for number in range(MEMBERS):
-        begin([RINGCAP, "capture", f"{transparent.ENGINE}@ids/m{number}", "-w", f"/tmp/member{number}.pcap", "--consumer-ring", "4096",
+        begin([RINGCAP, "capture", f"{transparent.ENGINE}@ids/m{number}", "-w", f"/tmp/member{number}.pcap", "--consumer-ring", "8192",
                MEMBER_FILTER])
     begin(["/usr/bin/python3", "-B", str(pathlib.Path(__file__).with_name("mission_reader.py")), transparent.ENGINE, PYTHON_FILTER],
           stdout=subprocess.PIPE, text=True)
@@ -55,7 +55,7 @@ def main(share):
     before = transparent.configuration()
     connection = transparent.Talk()
     connection.goes_on("before")
-    engine = transparent.Engine("--adopt", "--cluster", "ids,kind=flow5", "--arena", "400M", "--ring", "4096")
+    engine = transparent.Engine("--adopt", "--cluster", "ids,kind=flow5", "--arena", "400M", "--ring", "8192")
     connection.goes_on("through the engine")
     consumers = start_consumers(engine)
     transfer = threading.Thread(target=transparent.iperf)
