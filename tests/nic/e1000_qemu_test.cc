@@ -12,9 +12,7 @@ namespace {
 
 class E1000InQemu : public NicInQemu, public testing::WithParamInterface<const char*> {
  protected:
-  E1000InQemu() : NicInQemu(GetParam()) {}
-
-  void run(const pci::NicOptions& options) { NicInQemu::run(options, pci::Interrupt::kIntx); }
+  E1000InQemu() : NicInQemu(GetParam(), pci::Interrupt::kIntx) {}
 };
 
 INSTANTIATE_TEST_SUITE_P(Chips, E1000InQemu, testing::Values("e1000", "e1000-82544gc", "e1000-82545em"),
@@ -25,7 +23,7 @@ INSTANTIATE_TEST_SUITE_P(Chips, E1000InQemu, testing::Values("e1000", "e1000-825
                          });
 
 TEST_P(E1000InQemu, is_found_by_its_id_and_says_what_it_is) {
-  open({}, pci::Interrupt::kIntx);
+  open({});
   EXPECT_EQ(nic_->port().driver(), "e1000");
   EXPECT_EQ(nic_->port().receive_queues().size(), 1u);
   EXPECT_EQ(nic_->queue().descriptors(), 1024u);
@@ -38,15 +36,7 @@ TEST_P(E1000InQemu, has_link_of_1000_mbit_after_start) {
   EXPECT_EQ(nic_->port().link().mbps, 1000u);
 }
 
-TEST_P(E1000InQemu, delivers_frames_for_any_address) {
-  run({});
-  Frames sent;
-  for (const uint8_t first : {uint8_t{0x00}, uint8_t{0x01}, uint8_t{0x33}, uint8_t{0xff}, uint8_t{0x52}}) {
-    sent.push_back(make_frame(first, 64));
-    sent.back()[0] = first;
-  }
-  EXPECT_EQ(through(sent), sent);
-}
+TEST_P(E1000InQemu, delivers_frames_for_any_address) { delivers_frames_for_any_address(); }
 
 TEST_P(E1000InQemu, delivers_all_lengths_from_60_to_9014_and_holds_them_in_one_buffer) {
   run({.mtu = 9000, .descriptors = 256});
@@ -59,38 +49,14 @@ TEST_P(E1000InQemu, delivers_frames_of_the_greatest_mtu) {
   EXPECT_EQ(through(sent), sent);
 }
 
-TEST_P(E1000InQemu, delivers_bursts_of_every_size) {
-  run({.descriptors = 64});
-  through({make_frame(0, 60)});
-  for (uint32_t size = 1; size <= 62; ++size) {
-    Frames sent, taken;
-    for (uint32_t i = 0; i < size; ++i) sent.push_back(make_frame(size * 100 + i, 60 + size * 7 + i));
-    uint32_t next = 0;
-    ASSERT_TRUE(eventually([&] {  // all of them wait in the ring
-      while (next < size && machine_->send(sent[next])) ++next;
-      return next == size;
-    }));
-    ASSERT_TRUE(eventually([&] {
-      nic_->take(taken, size);
-      return taken.size() >= size;
-    }));
-    ASSERT_TRUE(taken == sent) << "bursts of " << size;
-  }
-}
+TEST_P(E1000InQemu, delivers_bursts_of_every_size) { delivers_bursts_of_every_size(62); }
 
 TEST_P(E1000InQemu, wraps_its_ring_100_times_in_order) {
   run({.descriptors = 64});
   expect_through(100 * 64 + 7, [](uint32_t i) { return 60 + i % 200; });
 }
 
-TEST_P(E1000InQemu, leaves_one_and_two_vlan_tags_in_the_frame) {
-  run({});
-  Frame tagged = make_frame(1, 1518), twice = make_frame(2, 1518);
-  std::memcpy(tagged.data() + 12, "\x81\x00\x60\x2a", 4);
-  std::memcpy(twice.data() + 12, "\x88\xa8\x00\x07\x81\x00\x00\x08", 8);
-  const Frames sent{tagged, twice};
-  EXPECT_EQ(through(sent), sent);
-}
+TEST_P(E1000InQemu, leaves_one_and_two_vlan_tags_in_the_frame) { leaves_vlan_tags_in_the_frame(); }
 
 TEST_P(E1000InQemu, drops_what_is_longer_than_its_mtu_and_counts_it_as_bad) {
   run({});
@@ -151,20 +117,7 @@ TEST_P(E1000InQemu, under_a_flood_all_frames_that_the_chip_counted_are_taken) {
 }
 
 TEST_P(E1000InQemu, without_free_buffers_counts_frames_and_stays_armed) {
-  run({.descriptors = 64});
-  std::vector<uint32_t> taken_away;
-  while (!nic_->free().empty()) taken_away.push_back(nic_->free().pop());
-  uint32_t sent = 0, no_buffer = 0;
-  Frames frames;
-  EXPECT_TRUE(eventually([&] {
-    for (int i = 0; i < 8 && sent < 192 && machine_->send(make_frame(sent, 100)); ++i) ++sent;
-    no_buffer += nic_->take(frames).no_buffer;
-    return no_buffer == 192;
-  }));
-  EXPECT_TRUE(frames.empty());
-  for (const uint32_t buffer : taken_away) nic_->free().push(buffer);
-  const Frames more{make_frame(1000, 64), make_frame(1001, 1000)};
-  EXPECT_EQ(through(more), more);
+  without_free_buffers_counts_and_stays_armed();
 }
 
 TEST_P(E1000InQemu, receives_again_after_stop_and_start_with_and_without_new_buffers) {
@@ -182,7 +135,7 @@ TEST_P(E1000InQemu, receives_again_after_stop_and_start_with_and_without_new_buf
 }
 
 TEST_P(E1000InQemu, refuses_two_queues_in_words) {
-  const auto port = open_port({.queues = 2}, pci::Interrupt::kIntx);
+  const auto port = open_port({.queues = 2});
   ASSERT_FALSE(port);
   EXPECT_EQ(port.error().code, Code::kUsage);
   EXPECT_NE(port.error().message().find("has 1 receive queue"), std::string::npos) << port.error().message();
@@ -203,46 +156,10 @@ TEST_P(E1000InQemu, reports_link_changes_by_an_event_with_intx) {
 // ---- transmit ----------------------------------------------------------------------------------------
 
 TEST_P(E1000InQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
-  run({.mtu = 9000, .descriptors = 64, .transmit = true});
-  constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
-  std::vector<uint32_t> cookies(64);
-  uint32_t completed = 0;
-  for (uint32_t length = kFirst; length <= kLast; length += kBurst) {
-    std::vector<TransmitFrame> burst;
-    Frames expected;
-    for (uint32_t i = 0; i < kBurst && length + i <= kLast; ++i) {
-      expected.push_back(make_frame(length + i, length + i));
-      burst.push_back(place(i, expected.back(), length + i));
-    }
-    ASSERT_EQ(transmit_queue().transmit(burst), burst.size());
-    for (const Frame& frame : expected) {
-      const auto got = machine_->receive(milliseconds(5000));
-      ASSERT_TRUE(got) << frame.size();
-      ASSERT_TRUE(*got == frame) << frame.size();
-    }
-    ASSERT_TRUE(eventually([&] {
-      const uint32_t count = transmit_queue().completed(cookies);
-      for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], kFirst + completed++);
-      return completed == length - kFirst + burst.size();
-    }));
-  }
+  sends_all_lengths_in_order();
 }
 
-TEST_P(E1000InQemu, takes_only_what_fits_and_goes_on_after_completions) {
-  run({.descriptors = 64, .transmit = true});
-  std::vector<TransmitFrame> many(3000, place(0, make_frame(1, 60), 0));
-  for (uint32_t i = 0; i < many.size(); ++i) many[i].cookie = i;
-  std::vector<uint32_t> cookies(256);
-  uint32_t given = 0, completed = 0, arrived = 0;
-  EXPECT_TRUE(eventually([&] {
-    given += transmit_queue().transmit(std::span(many).subspan(given));
-    const uint32_t count = transmit_queue().completed(cookies);
-    for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], completed++);
-    while (machine_->receive(milliseconds(0))) ++arrived;
-    return completed == many.size() && arrived == many.size();
-  }));
-  EXPECT_EQ(arrived, many.size());
-}
+TEST_P(E1000InQemu, takes_only_what_fits_and_goes_on_after_completions) { takes_only_what_fits(); }
 
 }  // namespace
 }  // namespace ringcap::nic

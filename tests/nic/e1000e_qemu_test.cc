@@ -31,15 +31,7 @@ TEST_F(E1000eInQemu, delivers_a_frame_byte_for_byte) {
   EXPECT_EQ(through(sent), sent);
 }
 
-TEST_F(E1000eInQemu, delivers_frames_for_any_address) {
-  run({});
-  Frames sent;
-  for (const uint8_t first : {uint8_t{0x00}, uint8_t{0x01}, uint8_t{0x33}, uint8_t{0xff}, uint8_t{0x52}}) {
-    sent.push_back(make_frame(first, 64));
-    sent.back()[0] = first;
-  }
-  EXPECT_EQ(through(sent), sent);
-}
+TEST_F(E1000eInQemu, delivers_frames_for_any_address) { delivers_frames_for_any_address(); }
 
 TEST_F(E1000eInQemu, wraps_its_ring_100_times_in_order) {
   run({.descriptors = 64});
@@ -57,15 +49,7 @@ TEST_F(E1000eInQemu, delivers_frames_of_9216_bytes) {
   EXPECT_EQ(through(sent), sent);
 }
 
-TEST_F(E1000eInQemu, leaves_vlan_tags_in_the_frame) {
-  run({});
-  Frame tagged = make_frame(1, 1518), twice = make_frame(2, 200);
-  constexpr uint8_t kTag[] = {0x81, 0x00, 0x60, 0x2a};
-  std::memcpy(tagged.data() + 12, kTag, 4);
-  std::memcpy(twice.data() + 12, "\x88\xa8\x00\x07\x81\x00\x00\x08", 8);
-  const Frames sent{tagged, twice};
-  EXPECT_EQ(through(sent), sent);
-}
+TEST_F(E1000eInQemu, leaves_vlan_tags_in_the_frame) { leaves_vlan_tags_in_the_frame(); }
 
 TEST_F(E1000eInQemu, drops_what_is_longer_than_its_mtu_and_counts_it_as_bad) {
   run({});
@@ -95,21 +79,7 @@ TEST_F(E1000eInQemu, counts_in_64_bits_what_it_received) {
 }
 
 TEST_F(E1000eInQemu, without_free_buffers_counts_frames_and_stays_armed) {
-  run({.descriptors = 64});
-  std::vector<uint32_t> taken_away;
-  while (!nic_->free().empty()) taken_away.push_back(nic_->free().pop());
-  uint32_t sent = 0, no_buffer = 0;
-  Frames frames;
-  EXPECT_TRUE(eventually([&] {  // three rings full of frames that nobody has room for
-    for (int i = 0; i < 8 && sent < 192 && machine_->send(make_frame(sent, 100)); ++i) ++sent;
-    no_buffer += nic_->take(frames).no_buffer;
-    return no_buffer == 192;
-  }));
-  EXPECT_TRUE(frames.empty());
-  EXPECT_EQ(nic_->queue().held(), 64u);
-  for (uint32_t buffer : taken_away) nic_->free().push(buffer);
-  const Frames more{make_frame(1000, 64), make_frame(1001, 1000)};
-  EXPECT_EQ(through(more), more);
+  without_free_buffers_counts_and_stays_armed();
 }
 
 TEST_F(E1000eInQemu, returns_every_buffer_once_when_disarmed) {
@@ -157,20 +127,7 @@ TEST_F(E1000eInQemu, does_not_receive_while_it_is_stopped) {
 
 // ---- transmit ----------------------------------------------------------------------------------------
 
-class E1000eTransmitInQemu : public E1000eInQemu {
- protected:
-  // Frames that lie in the arena, in spare buffers.
-  TransmitFrame place(const Frame& frame, uint32_t cookie) {
-    const uint32_t buffer = nic_->free().pop();
-    std::byte* data = nic_->region().buffer(buffer);
-    std::memcpy(data, frame.data(), frame.size());
-    nic_->free().push(buffer);
-    return {.data = data,
-            .arena_offset = uint64_t{buffer} * nic_->region().buffer_bytes,
-            .length = static_cast<uint32_t>(frame.size()),
-            .cookie = cookie};
-  }
-};
+class E1000eTransmitInQemu : public E1000eInQemu {};
 
 TEST_F(E1000eInQemu, has_no_transmit_queue_unless_asked_for) {
   open({});
@@ -178,69 +135,13 @@ TEST_F(E1000eInQemu, has_no_transmit_queue_unless_asked_for) {
 }
 
 TEST_F(E1000eTransmitInQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
-  run({.mtu = 9000, .descriptors = 64, .transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
-  constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
-  std::vector<uint32_t> cookies(64);
-  uint32_t completed = 0;
-  for (uint32_t length = kFirst; length <= kLast; length += kBurst) {
-    std::vector<TransmitFrame> burst;
-    Frames expected;
-    for (uint32_t i = 0; i < kBurst && length + i <= kLast; ++i) {
-      expected.push_back(make_frame(length + i, length + i));
-      const uint32_t buffer = i;  // the lowest are never popped: the free ones are used last in, first out
-      std::byte* data = nic_->region().buffer(buffer);
-      std::memcpy(data, expected.back().data(), expected.back().size());
-      burst.push_back({.data = data,
-                       .arena_offset = uint64_t{buffer} * nic_->region().buffer_bytes,
-                       .length = length + i,
-                       .cookie = length + i});
-    }
-    ASSERT_EQ(queue.transmit(burst), burst.size());
-    for (const Frame& frame : expected) {
-      const auto got = machine_->receive(milliseconds(5000));
-      ASSERT_TRUE(got) << frame.size();
-      ASSERT_TRUE(*got == frame) << frame.size();
-    }
-    ASSERT_TRUE(eventually([&] {
-      const uint32_t count = queue.completed(cookies);
-      for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], kFirst + completed++);
-      return completed == length - kFirst + burst.size();
-    }));
-  }
+  sends_all_lengths_in_order();
 }
 
-TEST_F(E1000eTransmitInQemu, takes_only_what_fits_and_goes_on_after_completions) {
-  run({.transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
-  std::vector<TransmitFrame> many(3000, place(make_frame(1, 60), 0));
-  for (uint32_t i = 0; i < many.size(); ++i) many[i].cookie = i;
-  std::vector<uint32_t> cookies(256);
-  uint32_t given = 0, completed = 0, arrived = 0;
-  EXPECT_TRUE(eventually([&] {
-    given += queue.transmit(std::span(many).subspan(given));
-    EXPECT_LE(given - completed, 1024u);
-    const uint32_t count = queue.completed(cookies);
-    for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], completed++);
-    while (machine_->receive(milliseconds(0))) ++arrived;
-    return completed == many.size() && arrived == many.size();
-  }));
-  EXPECT_EQ(arrived, many.size());
-}
+TEST_F(E1000eTransmitInQemu, takes_only_what_fits_and_goes_on_after_completions) { takes_only_what_fits(); }
 
 TEST_F(E1000eTransmitInQemu, completes_what_no_wire_could_carry_without_sending_it) {
-  run({.transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
-  const TransmitFrame good = place(make_frame(1, 60), 2);
-  TransmitFrame empty = good, huge = good;
-  empty.length = 0;
-  huge.length = 60000;
-  const std::vector<TransmitFrame> frames{empty, huge, good, empty};
-  ASSERT_EQ(queue.transmit(frames), 4u);
-  std::vector<uint32_t> cookies(8);
-  EXPECT_TRUE(eventually([&, done = 0u]() mutable { return (done += queue.completed(cookies)) == 4; }));
-  EXPECT_EQ(machine_->receive(milliseconds(5000)), make_frame(1, 60));
-  EXPECT_FALSE(machine_->receive(milliseconds(50)));
+  completes_what_no_wire_could_carry();
 }
 
 // ---- sleeping and link -------------------------------------------------------------------------------

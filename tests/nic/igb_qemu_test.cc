@@ -32,15 +32,7 @@ TEST_F(IgbInQemu, has_link_of_1000_mbit_after_it_negotiated) {
   EXPECT_EQ(nic_->port().link().mbps, 1000u);
 }
 
-TEST_F(IgbInQemu, delivers_frames_for_any_address) {
-  run({});
-  Frames sent;
-  for (const uint8_t first : {uint8_t{0x00}, uint8_t{0x01}, uint8_t{0x33}, uint8_t{0xff}, uint8_t{0x52}}) {
-    sent.push_back(make_frame(first, 64));
-    sent.back()[0] = first;
-  }
-  EXPECT_EQ(through(sent), sent);
-}
+TEST_F(IgbInQemu, delivers_frames_for_any_address) { delivers_frames_for_any_address(); }
 
 TEST_F(IgbInQemu, delivers_all_lengths_from_60_to_9014_and_holds_them_in_one_buffer) {
   run({.mtu = 9000, .descriptors = 256});
@@ -53,37 +45,14 @@ TEST_F(IgbInQemu, delivers_frames_of_9238_bytes_with_mtu_9216) {
   EXPECT_EQ(through(sent), sent);
 }
 
-TEST_F(IgbInQemu, delivers_bursts_of_every_size) {
-  run({.descriptors = 64});
-  for (uint32_t size = 1; size <= 60; ++size) {
-    Frames sent, taken;
-    for (uint32_t i = 0; i < size; ++i) sent.push_back(make_frame(size * 100 + i, 60 + size * 7 + i));
-    uint32_t next = 0;
-    ASSERT_TRUE(eventually([&] {  // all of them wait in the ring
-      while (next < size && machine_->send(sent[next])) ++next;
-      return next == size;
-    }));
-    ASSERT_TRUE(eventually([&] {
-      nic_->take(taken, size);
-      return taken.size() >= size;
-    }));
-    ASSERT_TRUE(taken == sent) << "bursts of " << size;
-  }
-}
+TEST_F(IgbInQemu, delivers_bursts_of_every_size) { delivers_bursts_of_every_size(60); }
 
 TEST_F(IgbInQemu, wraps_its_ring_100_times_in_order) {
   run({.descriptors = 64});
   expect_through(100 * 64 + 7, [](uint32_t i) { return 60 + i % 200; });
 }
 
-TEST_F(IgbInQemu, leaves_one_and_two_vlan_tags_in_the_frame) {
-  run({});
-  Frame tagged = make_frame(1, 1518), twice = make_frame(2, 1522);
-  std::memcpy(tagged.data() + 12, "\x81\x00\x60\x2a", 4);
-  std::memcpy(twice.data() + 12, "\x88\xa8\x00\x07\x81\x00\x00\x08", 8);
-  const Frames sent{tagged, twice};
-  EXPECT_EQ(through(sent), sent);
-}
+TEST_F(IgbInQemu, leaves_one_and_two_vlan_tags_in_the_frame) { leaves_vlan_tags_in_the_frame(); }
 
 TEST_F(IgbInQemu, drops_what_is_longer_than_its_mtu) {
   run({});
@@ -99,20 +68,7 @@ TEST_F(IgbInQemu, drops_what_is_longer_than_its_mtu) {
 }
 
 TEST_F(IgbInQemu, without_free_buffers_counts_frames_and_stays_armed) {
-  run({.descriptors = 64});
-  std::vector<uint32_t> taken_away;
-  while (!nic_->free().empty()) taken_away.push_back(nic_->free().pop());
-  uint32_t sent = 0, no_buffer = 0;
-  Frames frames;
-  EXPECT_TRUE(eventually([&] {
-    for (int i = 0; i < 8 && sent < 192 && machine_->send(make_frame(sent, 100)); ++i) ++sent;
-    no_buffer += nic_->take(frames).no_buffer;
-    return no_buffer == 192;
-  }));
-  EXPECT_TRUE(frames.empty());
-  for (const uint32_t buffer : taken_away) nic_->free().push(buffer);
-  const Frames more{make_frame(1000, 64), make_frame(1001, 1000)};
-  EXPECT_EQ(through(more), more);
+  without_free_buffers_counts_and_stays_armed();
 }
 
 // ---- queues ------------------------------------------------------------------------------------------
@@ -234,52 +190,11 @@ TEST_F(IgbInQemu, reports_link_changes_by_an_event_with_msi) { reports_link_chan
 // ---- transmit ----------------------------------------------------------------------------------------
 
 TEST_F(IgbInQemu, sends_all_lengths_byte_for_byte_in_order_and_completes_them) {
-  run({.mtu = 9000, .descriptors = 64, .transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
-  constexpr uint32_t kFirst = 60, kLast = 9014, kBurst = 8;
-  std::vector<uint32_t> cookies(64);
-  uint32_t completed = 0;
-  for (uint32_t length = kFirst; length <= kLast; length += kBurst) {
-    std::vector<TransmitFrame> burst;
-    Frames expected;
-    for (uint32_t i = 0; i < kBurst && length + i <= kLast; ++i) {
-      expected.push_back(make_frame(length + i, length + i));
-      std::byte* data = nic_->region().buffer(i);  // never popped: the free ones are used last in, first out
-      std::memcpy(data, expected.back().data(), expected.back().size());
-      burst.push_back({.data = data,
-                       .arena_offset = uint64_t{i} * nic_->region().buffer_bytes,
-                       .length = length + i,
-                       .cookie = length + i});
-    }
-    ASSERT_EQ(queue.transmit(burst), burst.size());
-    for (const Frame& frame : expected) {
-      const auto got = machine_->receive(milliseconds(5000));
-      ASSERT_TRUE(got) << frame.size();
-      ASSERT_TRUE(*got == frame) << frame.size();
-    }
-    ASSERT_TRUE(eventually([&] {
-      const uint32_t count = queue.completed(cookies);
-      for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(cookies[i], kFirst + completed++);
-      return completed == length - kFirst + burst.size();
-    }));
-  }
+  sends_all_lengths_in_order();
 }
 
 TEST_F(IgbInQemu, completes_what_no_wire_could_carry_without_sending_it) {
-  run({.transmit = true});
-  TransmitQueue& queue = *nic_->port().transmit_queues()[0];
-  const Frame frame = make_frame(1, 60);
-  std::memcpy(nic_->region().buffer(0), frame.data(), frame.size());
-  const TransmitFrame good{.data = nic_->region().buffer(0), .arena_offset = 0, .length = 60, .cookie = 2};
-  TransmitFrame empty = good, huge = good;
-  empty.length = 0;
-  huge.length = 60000;
-  const std::vector<TransmitFrame> frames{empty, huge, good, empty};
-  ASSERT_EQ(queue.transmit(frames), 4u);
-  std::vector<uint32_t> cookies(8);
-  EXPECT_TRUE(eventually([&, done = 0u]() mutable { return (done += queue.completed(cookies)) == 4; }));
-  EXPECT_EQ(machine_->receive(milliseconds(5000)), frame);
-  EXPECT_FALSE(machine_->receive(milliseconds(50)));
+  completes_what_no_wire_could_carry();
 }
 
 }  // namespace
