@@ -110,6 +110,7 @@ def check_python(sent, said):
     ipv6 = sum(1 for frame in frames if frame[12:14] == b"\x86\xdd")
     wanted = {"frames": len(frames), "bytes": sum(map(len, frames)), "ipv6": ipv6}
     assert {key: said[key] for key in wanted} == wanted, (said, wanted)
+    assert said["differ"] == 0, f"{said['differ']} columns differ from their frames"
     assert said["outside"] == 0, f"{said['outside']} arrays lie outside of the read-only mappings"
     print(f"Python: {said}")
 

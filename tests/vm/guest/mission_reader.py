@@ -28,7 +28,7 @@ def address(array):
 def main(engine, words):
     stopped = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
-    total = {"frames": 0, "bytes": 0, "ipv6": 0, "outside": 0}
+    total = {"frames": 0, "bytes": 0, "ipv6": 0, "differ": 0, "outside": 0}
     with ringcap.attach(engine, filter=words) as cap:
         spans = list(shared_mappings())
         for burst in cap.bursts(max_frames=4096, max_wait=0.1):
@@ -37,7 +37,9 @@ def main(engine, words):
                 total["bytes"] += int(burst.length.sum(dtype=numpy.uint64))
                 first = numpy.frombuffer(burst.frame(0), dtype=numpy.uint8)
                 total["outside"] += not any(start <= address(first) < end for start, end in spans)
-                total["ipv6"] += sum(1 for i in range(len(burst)) if bytes(burst.frame(i)[12:14]) == b"\x86\xdd")
+                ipv6 = burst.ethernet_type == 0x86dd
+                total["ipv6"] += int(ipv6.sum())
+                total["differ"] += bool(ipv6[0]) != (bytes(burst.frame(0)[12:14]) == b"\x86\xdd")  # from the frame's own bytes
                 del first  # a view keeps its burst
             if stopped:
                 break
