@@ -10,6 +10,7 @@ import json
 import pathlib
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -81,7 +82,8 @@ def _count(context, device):
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode != 0 or len(lines) != 2:
-        raise Failure(f"the virtual machine: status {done.returncode}: {done.stdout[-300:]}{done.stderr[-600:]}")
+        print(done.stderr, file=sys.stderr)
+        raise Failure(f"{len(lines)} of the two programs have said something, the virtual machine ended with status {done.returncode}")
     return lines
 
 
