@@ -198,10 +198,11 @@ def test_a_cut_file_gives_what_is_before_the_cut_and_then_says_where(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[:-30])
     seen = 0
-    with ringcap.open(path) as cap, pytest.raises(ringcap.UsageError, match="is cut at byte"):
+    with ringcap.open(path) as cap, pytest.raises(ringcap.UsageError, match="is cut at byte") as wrong:
         for burst in cap.bursts(max_frames=300):
             seen += len(burst)
     assert seen == 999
+    assert says_the_same(wrong.value, command_line("balance", str(path)))
 
 
 def test_damaged_files_of_the_corpus_raise_and_never_crash():
@@ -230,6 +231,17 @@ def test_each_error_of_the_library_has_its_exception():
         error = library.Error(code=code, text=b"what is wrong", mend=b"what mends it").exception()
         assert isinstance(error, kind) and isinstance(error, ringcap.Error)
         assert str(error) == "what is wrong; what mends it"
+
+
+def test_an_engine_that_ends_is_told_in_the_words_of_the_command_line():
+    with lab.engine("gen:size=64,rate=100k") as engine, lab.attach() as cap:
+        other = subprocess.Popen([lab.PROGRAM, "capture", "lab", "-w", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert len(other.stdout.read(500)) == 500  # it has frames
+        engine.kill()
+        with pytest.raises(ringcap.EngineGone) as wrong:
+            while cap.take() is not None:
+                pass
+        assert says_the_same(wrong.value, other.communicate(timeout=60)[1].decode())
 
 
 def test_an_engine_killed_while_a_burst_is_held_leaves_the_views_readable():

@@ -8,7 +8,6 @@ import sys
 import dpkt
 import lab
 import numpy as np
-import pytest
 import ringcap
 from ringcap import arrow
 
@@ -78,7 +77,6 @@ def test_an_arrow_stream_gives_one_batch_and_ends():
 
 
 def test_to_pandas_has_the_columns_and_knows_what_is_missing():
-    pytest.importorskip("pandas")
     with ringcap.open(TRACE) as cap:
         burst = cap.take()
         table = burst.to_pandas()
@@ -87,7 +85,6 @@ def test_to_pandas_has_the_columns_and_knows_what_is_missing():
 
 
 def test_the_demonstration_shows_top_talkers_and_draws(tmp_path):
-    pytest.importorskip("matplotlib")
     picture = tmp_path / "picture.png"
     run = subprocess.run([sys.executable, "-m", "ringcap", "-r", str(TRACE), "--plot", str(picture)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
