@@ -14,9 +14,10 @@ constexpr uint32_t kBuffers = 192, kRing = 64;
 // The port of an Intel chip, after its start.
 class ReceiveLoop : public testing::Test {
  protected:
-  void run(std::shared_ptr<Chip> chip) {
+  void run(std::shared_ptr<Chip> chip, bool adapter_time = false) {
     chip_ = std::move(chip);
-    auto port = open_nic(std::make_unique<ModelFunction>(chip_), {.descriptors = kRing});
+    auto port = open_nic(std::make_unique<ModelFunction>(chip_),
+                         {.descriptors = kRing, .adapter_time = adapter_time});
     ASSERT_TRUE(port) << port.error().message();
     memory_.resize(kBuffers * 2048);
     nic_ = std::make_unique<OpenPort>(std::move(*port), memory_.data(), memory_.size(), kBuffers);
@@ -74,6 +75,18 @@ TEST_F(ReceiveLoop, ixgbe_reads_no_register_and_writes_one_a_burst) {
     reads_nothing();
     nic_.reset();
   }
+}
+
+TEST_F(ReceiveLoop, with_timestamps_of_the_nics_reads_no_register_either) {
+  for (const IgbKind& kind : igb_kinds()) {
+    if (!kind.stamps) continue;
+    SCOPED_TRACE(kind.name);
+    ASSERT_NO_FATAL_FAILURE(run(std::make_shared<IgbChip>(kind), true));
+    reads_nothing();
+    nic_.reset();
+  }
+  ASSERT_NO_FATAL_FAILURE(run(std::make_shared<IxgbeChip>(ixgbe_kinds()[2]), true));
+  reads_nothing();
 }
 
 // A queue alone.
