@@ -136,7 +136,7 @@ void E1000Port::configure() {
   for (const uint32_t flow_control : {FCAL, FCAH, FCT, FCTTV}) registers_.write(flow_control, 0);
   for (uint32_t word = 0; word < 128; ++word) registers_.write(MTA + 4 * word, 0);
   registers_.write(RXCSUM, 0);
-  registers_.write(ITR, static_cast<uint32_t>(std::clamp<int64_t>(moderation_us() * 1000 / 256, 0, 0xffff)));
+  write_moderation(0);
 }
 
 // Manual, "Receive Initialization". Interrupts are moderated by ITR alone, as the manual advises for RDTR.

@@ -41,6 +41,7 @@ class E1000Port final : public intel::GigabitPort {
   void mask_interrupts() override { registers_.write(IMC, interrupt::ALL); }
   // There is one interrupt for everything: the worker tells of link changes (driver/intel/receive.h).
   Wake wake_of(uint32_t) const override { return {}; }
+  Throttle throttle_of(uint32_t) const override { return {.offset = ITR, .unit_ns = 256, .most = 0xffff}; }
   void clear_link_interrupt() override {}
   void unmask_link_interrupt() override {}
 

@@ -41,11 +41,6 @@ uint32_t buffer_size_bits(uint32_t bytes) {
   }
 }
 
-// EITR and ITR count 256 ns.
-uint32_t throttle_interval(int64_t us) {
-  return static_cast<uint32_t>(std::clamp<int64_t>(us * 1000 / 256, 0, 0xffff));
-}
-
 }  // namespace
 
 // ---- open --------------------------------------------------------------------------------------------
@@ -140,7 +135,7 @@ void E1000ePort::configure_queues() {
 
 void E1000ePort::configure_interrupts() {
   if (!own_vectors_) {
-    registers_.write(ITR, throttle_interval(moderation_us()));
+    write_moderation(0);
     return;
   }
   uint32_t vectors = (ivar::VALID | link_vector_) << ivar::OTHER_SHIFT;
@@ -148,7 +143,7 @@ void E1000ePort::configure_interrupts() {
   for (uint32_t queue = 0; queue < queue_count(); ++queue) {
     vectors |= (ivar::VALID | queue) << ivar::BITS * queue;
     causes |= interrupt::RXQ0 << queue;
-    registers_.write(EITR + 4 * queue, throttle_interval(moderation_us()));
+    write_moderation(queue);
   }
   registers_.write(IVAR, vectors);
   registers_.write(EIAC, causes);
@@ -193,6 +188,10 @@ Wake E1000ePort::wake_of(uint32_t queue) const {
           .set = IMS,
           .clear = IMC,
           .bits = interrupt::RXQ0 << queue};
+}
+
+Throttle E1000ePort::throttle_of(uint32_t queue) const {
+  return {.offset = own_vectors_ ? EITR + 4 * queue : ITR, .unit_ns = 256, .most = 0xffff};
 }
 
 bool E1000ePort::fire(uint32_t queue) {

@@ -39,6 +39,7 @@ class E1000ePort final : public intel::GigabitPort {
   std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) override;
 
   Wake wake_of(uint32_t queue) const override;
+  Throttle throttle_of(uint32_t queue) const override;
   void mask_interrupts() override;
   void clear_link_interrupt() override;
   void unmask_link_interrupt() override;

@@ -165,14 +165,12 @@ void IgbPort::configure_queues() {
 
 // GPIE first: what is written to the others before it does not stick.
 void IgbPort::configure_interrupts() {
-  const auto interval = static_cast<uint32_t>(std::clamp<int64_t>(moderation_us(), 0, eitr::MOST));
   registers_.write(GPIE, own_vectors_ ? gpie::MSIX_MODE | gpie::NSICR | gpie::EIAME | gpie::PBA : 0);
-  registers_.write(EITR, interval << eitr::INTERVAL_SHIFT);
-  if (!own_vectors_) return;
+  if (!own_vectors_) return write_moderation(0);
   for (uint32_t word = 0; word < 8; ++word) registers_.write(IVAR + 4 * word, 0);
   for (uint32_t queue = 0; queue < queue_count() && has_vector(queue); ++queue) {
     route(queue);
-    registers_.write(EITR + 4 * queue, interval << eitr::INTERVAL_SHIFT);
+    write_moderation(queue);
   }
   registers_.write(IVAR_MISC, (ivar::VALID | link_vector_) << ivar::OTHER_SHIFT);
   registers_.write(EIAC, (2u << link_vector_) - 1);
@@ -251,6 +249,13 @@ Wake IgbPort::wake_of(uint32_t queue) const {
           .set = EIMS,
           .clear = EIMC,
           .bits = 1u << queue};
+}
+
+Throttle IgbPort::throttle_of(uint32_t queue) const {
+  return {.offset = EITR + 4 * (own_vectors_ ? queue : 0),
+          .shift = eitr::INTERVAL_SHIFT,
+          .most = eitr::MOST,
+          .keep_count = eitr::CNT_IGNR};
 }
 
 bool IgbPort::fire(uint32_t queue) {

@@ -46,6 +46,7 @@ class IgbPort final : public intel::GigabitPort {
   uint64_t read_clock() const override;
 
   Wake wake_of(uint32_t queue) const override;
+  Throttle throttle_of(uint32_t queue) const override;
   void mask_interrupts() override;
   void clear_link_interrupt() override;
   void unmask_link_interrupt() override;

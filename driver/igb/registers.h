@@ -52,6 +52,7 @@ inline constexpr uint32_t NSICR = 1u << 0, MSIX_MODE = 1u << 4, EIAME = 1u << 30
 namespace eitr {
 inline constexpr unsigned INTERVAL_SHIFT = 2;  // microseconds
 inline constexpr uint32_t MOST = 0x1fff;
+inline constexpr uint32_t CNT_IGNR = 1u << 31;  // the count is not written
 }  // namespace eitr
 namespace ivar {
 inline constexpr uint32_t VALID = 0x80;

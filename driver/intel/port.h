@@ -68,6 +68,8 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   virtual void mask_interrupts() = 0;
   // With MSI-X: the bits of queue `queue`'s vector.
   virtual Wake wake_of(uint32_t queue) const = 0;
+  // What keeps the interrupts of a queue's vector, or of the one for everything, apart.
+  virtual Throttle throttle_of(uint32_t queue) const = 0;
   // With one interrupt for everything: the causes of queue 0 and of link.
   virtual Wake shared_wake() const = 0;
   // Frames that queue `queue` had no descriptor for; kNotCounted where the chip cannot say.
@@ -96,6 +98,7 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   }
   void write_ring(uint32_t queue);
   void write_transmit_ring();
+  void write_moderation(uint32_t queue);
   Error stuck(const std::string& what, bool quiet) const;
   bool absent() const override;
 
@@ -107,6 +110,7 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   std::unique_ptr<AdapterClock> clock_;  // with adapter_time
   std::vector<IntelReceive*> rings_;     // queues_
   std::unique_ptr<IntelTransmitQueue> transmit_;
+  size_t moderation_at_ = 0;  // of the first queue's, in the statistics
 
  private:
   virtual std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) = 0;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "driver/intel/registers.h"
 
@@ -37,7 +38,11 @@ IntelReceiveQueue<Codec>::IntelReceiveQueue(ReceiveSettings settings, Registers 
       counting_(counting),
       wake_(wake),
       buffers_(settings.descriptors),
-      stamps_(settings.clock) {}
+      stamps_(settings.clock),
+      moderation_(settings.descriptors, settings.throttle.frame_ns) {
+  const bool adapts = settings.moderation_us == pci::kModerationAuto;
+  moderation_us_ = adapts ? moderation_.interval_us() : static_cast<uint32_t>(settings.moderation_us);
+}
 
 // ---- arm, program, open: in this order ------------------------------------------------------------
 
@@ -121,6 +126,8 @@ Burst IntelReceiveQueue<Codec>::receive(std::span<Frame> out, FreeBuffers& free)
     --left;
   }
   if (next_ == first) return burst;
+  came_frames_ += burst.frames;
+  came_bytes_ += uint64_t{burst.frames} * out[0].length;
   // One write for all of them: it is the only thing here that crosses the bus.
   publish_to_device();
   registers_.write(settings_.tail, before(next_));
@@ -237,6 +244,19 @@ uint64_t IntelReceiveQueue<Codec>::stamp_of(const std::byte* start, uint32_t len
   return 0;
 }
 
+// Going to sleep: the interval for the interrupt that is waited for.
+template <class Codec>
+void IntelReceiveQueue<Codec>::adapt() {
+  const uint64_t frames = std::exchange(came_frames_, 0), bytes = std::exchange(came_bytes_, 0);
+  if (settings_.moderation_us != pci::kModerationAuto || settings_.throttle.offset == 0) return;
+  moderation_.brought(frames, bytes);
+  const uint32_t interval_us = moderation_.interval_us();
+  if (interval_us == moderation_us_.load(std::memory_order_relaxed)) return;
+  moderation_us_.store(interval_us, std::memory_order_relaxed);
+  registers_.write(settings_.throttle.offset,
+                   settings_.throttle.value(interval_us) | settings_.throttle.keep_count);
+}
+
 // ---- sleeping ----------------------------------------------------------------------------------------
 
 // What happened before is cleared, or it would fire at once although the worker has seen it; what happens
@@ -244,6 +264,7 @@ uint64_t IntelReceiveQueue<Codec>::stamp_of(const std::byte* start, uint32_t len
 template <class Codec>
 void IntelReceiveQueue<Codec>::enable_wake() {
   if (wake_.vector < 0) return;
+  adapt();
   registers_.write(wake_.cause, wake_.bits);
   registers_.write(wake_.set, wake_.bits | wake_.link_bits);
   registers_.flush();

@@ -11,6 +11,7 @@
 // There is always one slot more than the device may use (the tail itself), so full and empty differ.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <type_traits>
@@ -20,8 +21,10 @@
 #include "driver/intel/access.h"
 #include "driver/intel/adapter_clock.h"
 #include "driver/intel/descriptors.h"
+#include "driver/intel/moderation.h"
 #include "driver/pci/frame_places.h"
 #include "driver/pci/function.h"
+#include "driver/pci/nic_options.h"
 
 namespace ringcap::intel {
 
@@ -35,6 +38,21 @@ struct Wake {
   uint32_t cause = 0, set = 0, clear = 0, bits = 0;
   uint32_t link_bits = 0;  // those of link, unless own_vector
   int link_event_fd = -1;  // an eventfd, unless own_vector
+};
+
+// The register that keeps a queue's interrupts apart: a number of units at `shift`.
+struct Throttle {
+  uint32_t offset = 0;  // 0: the queue has none
+  uint32_t unit_ns = 1000;
+  unsigned shift = 0;
+  uint32_t most = 0;  // units
+  // Set when the interval is changed while it is counted: the count goes on.
+  uint32_t keep_count = 0;
+  uint32_t frame_ns = 672;  // the shortest frame on the fastest link
+
+  uint32_t value(int64_t us) const {
+    return static_cast<uint32_t>(std::clamp<int64_t>(us * 1000 / unit_ns, 0, most)) << shift;
+  }
 };
 
 // Where a queue's counters come from: the port, which has the registers.
@@ -57,6 +75,8 @@ struct ReceiveSettings {
   uint32_t tail = 0;          // RDT's offset
   // For a codec that stamps; outlives the queue.
   const AdapterClock* clock = nullptr;
+  Throttle throttle = {};
+  int64_t moderation_us = 0;  // pci::kModerationAuto: by what comes (moderation.h)
 };
 
 // In place of AdapterClock::Reader where there are no timestamps.
@@ -76,6 +96,8 @@ class IntelReceive : public ReceiveQueue {
   virtual uint32_t ring_bytes() const = 0;
   // Frames with errors that were delivered.
   virtual uint64_t bad_delivered() const = 0;
+  // How far apart its interrupts are now, at least; 0: as they come.
+  virtual uint32_t moderation_us() const = 0;
   // The slot that the device must write next: after a reset, head and tail begin there.
   virtual uint32_t resume_at() = 0;
   // Once the device takes it: gives it all armed slots.
@@ -111,6 +133,7 @@ class IntelReceiveQueue final : public IntelReceive {
   uint64_t ring_iova() const override { return ring_iova_; }
   uint32_t ring_bytes() const override { return settings_.descriptors * sizeof(Descriptor); }
   uint64_t bad_delivered() const override { return bad_delivered_.load(std::memory_order_relaxed); }
+  uint32_t moderation_us() const override { return moderation_us_.load(std::memory_order_relaxed); }
   uint32_t resume_at() override;
   void open() override;
 
@@ -133,6 +156,7 @@ class IntelReceiveQueue final : public IntelReceive {
   // Bytes that the device put into the buffer beside the frame.
   static uint32_t extra(uint64_t word) { return word & Codec::kStamped ? Codec::kStampBytes : 0; }
   uint64_t stamp_of(const std::byte* start, uint32_t length);
+  void adapt();
   void rearm(uint32_t slot) { Codec::give(ring_[slot], places_.address(buffers_[slot])); }
 
   ReceiveSettings settings_;
@@ -151,11 +175,15 @@ class IntelReceiveQueue final : public IntelReceive {
   uint32_t longest_ = 0;    // bytes of a frame that fit
   bool in_broken_ = false;  // within a frame that did not fit in one buffer
   [[no_unique_address]] std::conditional_t<Codec::kStamps, AdapterClock::Reader, NoStamps> stamps_;
+  // Since the worker went to sleep last; bytes as if each frame of a burst were as long as its first.
+  uint64_t came_frames_ = 0, came_bytes_ = 0;
+  Moderation moderation_;
 
   // Written by the worker, read by the control thread.
   std::atomic<uint32_t> position_{0};  // next_, as of the last receive(); pairs with resume_at()
   std::atomic<bool> held_in_ring_{false};
   std::atomic<uint64_t> bad_delivered_{0};
+  std::atomic<uint32_t> moderation_us_{0};
 };
 
 extern template class IntelReceiveQueue<LegacyReceive>;

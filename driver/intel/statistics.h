@@ -34,6 +34,12 @@ class Statistics {
   void clear(const Registers& registers);
   // The sum of the counter at `offset`; 0 if it is not one of ours.
   uint64_t of(uint32_t offset) const;
+  // A number that is no register's, among them; where it is. `name` lasts as long as the object.
+  size_t add(const char* name) {
+    all_.push_back({name, 0});
+    return all_.size() - 1;
+  }
+  void set(size_t at, uint64_t value) { all_[at].value = value; }
   // Of names that last as long as the object.
   std::span<const Statistic> all() const { return all_; }
 

@@ -249,14 +249,11 @@ void IxgbePort::configure_queues() {
 // Datasheet, "Interrupts". Without MSI-X, IVAR says which bit of EICR a queue sets, and everything fires one
 // interrupt.
 void IxgbePort::configure_interrupts() {
-  const auto interval = static_cast<uint32_t>(std::clamp<int64_t>(moderation_us(), 0, eitr::INTERVAL >> 2))
-                            << 2 &
-                        eitr::INTERVAL;
   registers_.write(GPIE, own_vectors_ ? gpie::MSIX_MODE | gpie::OCD | gpie::PBA : 0);
   for (uint32_t word = 0; word < kVectorWords; ++word) registers_.write(IVAR + 4 * word, 0);
   for (uint32_t queue = 0; queue < queue_count(); ++queue) {
     registers_.set(IVAR + 4 * (queue / 2), (ivar::VALID | queue) << 16 * (queue % 2));
-    registers_.write(EITR + 4 * queue, interval);
+    write_moderation(queue);
   }
   registers_.write(EIAC, own_vectors_ ? (1u << queue_count()) - 1 : 0);
   if (own_vectors_) registers_.write(IVAR_MISC, (ivar::VALID | link_vector_) << ivar::OTHER_SHIFT);
@@ -353,6 +350,15 @@ Wake IxgbePort::wake_of(uint32_t queue) const {
 
 Wake IxgbePort::shared_wake() const {
   return {.cause = EICR, .set = EIMS, .clear = EIMC, .bits = 1, .link_bits = eicr::LSC};
+}
+
+Throttle IxgbePort::throttle_of(uint32_t queue) const {
+  return {.offset = EITR + 4 * queue,
+          .unit_ns = 2'000,
+          .shift = eitr::INTERVAL_SHIFT,
+          .most = eitr::MOST,
+          .keep_count = eitr::CNT_WDIS,
+          .frame_ns = 67};
 }
 
 bool IxgbePort::fire(uint32_t queue) {

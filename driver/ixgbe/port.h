@@ -49,6 +49,7 @@ class IxgbePort final : public intel::IntelPort {
   uint64_t read_clock() const override;
 
   Wake wake_of(uint32_t queue) const override;
+  Throttle throttle_of(uint32_t queue) const override;
   Wake shared_wake() const override;
   void mask_interrupts() override;
   void clear_link_interrupt() override;

@@ -116,8 +116,10 @@ namespace gpie {
 inline constexpr uint32_t MSIX_MODE = 1u << 4, OCD = 1u << 5, PBA = 1u << 31;
 }
 namespace eitr {
-inline constexpr uint32_t INTERVAL = 0x0ff8;  // bits 3 to 11, 2 microseconds
-}
+inline constexpr unsigned INTERVAL_SHIFT = 3;  // 2 microseconds
+inline constexpr uint32_t MOST = 0x1ff;
+inline constexpr uint32_t CNT_WDIS = 1u << 31;  // the count is not written
+}  // namespace eitr
 namespace ivar {
 inline constexpr uint32_t VALID = 0x80;
 inline constexpr unsigned OTHER_SHIFT = 8;  // of IVAR_MISC

@@ -10,7 +10,6 @@ namespace ringcap::pci {
 namespace {
 
 constexpr uint32_t kLeastMtu = 68;  // RFC 791
-constexpr int64_t kAutoModerationUs = 20;
 
 }  // namespace
 
@@ -83,10 +82,6 @@ Result<void> NicPort::watch_events() {
       return fail_system("cannot watch for events");
   }
   return {};
-}
-
-int64_t NicPort::moderation_us() const {
-  return options_.moderation_us == kModerationAuto ? kAutoModerationUs : options_.moderation_us;
 }
 
 // Received frames are the device's to write and never to read; frames to send the other way round. So the

@@ -86,7 +86,6 @@ class NicPort : public Port, public SelfTestable {
   Error lost() const;
   bool has_vector(uint32_t queue) const { return own_vectors_ && queue < link_vector_; }
   uint32_t queue_count() const { return options_.queues; }
-  int64_t moderation_us() const;
 
   // ---- what families differ in
   virtual bool armed() const = 0;

@@ -293,5 +293,9 @@ TEST_F(E1000eInQemu, one_queue_is_not_remarked_on) {
   EXPECT_EQ(nic_->port().remark(), "");
 }
 
+TEST_F(E1000eInQemu, interrupts_are_as_far_apart_as_moderation_says) {
+  interrupts_are_as_far_apart_as_moderation_says();
+}
+
 }  // namespace
 }  // namespace ringcap::nic

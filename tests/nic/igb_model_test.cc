@@ -389,5 +389,52 @@ TEST_F(IgbFault, moderation_is_microseconds_and_off_is_none) {
   EXPECT_EQ(chip_->registers[reg::EITR], 0x7ffcu);
 }
 
+uint64_t statistic(Port& port, const std::string& name) {
+  for (const Statistic& each : port.statistics())
+    if (each.name == name) return each.value;
+  return ~uint64_t{0};
+}
+
+TEST_F(IgbFault, moderation_follows_each_queue_by_itself_from_latency_to_bulk_and_back) {
+  constexpr uint32_t kBound = 21;  // half of a ring of 64 descriptors: shorter than low's and bulk's interval
+  run(kind_, {.queues = 2});
+  const auto interval_us = [&](uint32_t queue) {
+    return (chip_->registers[reg::EITR + 4 * queue] & 0x7ffc) >> 2;
+  };
+  const auto wake_up = [&](uint32_t frames) {
+    nic_->queue(1).disable_wake();
+    std::vector<std::vector<uint8_t>> taken;
+    for (uint32_t i = 0; i < frames; ++i) {
+      ASSERT_TRUE(chip_->deliver(make_frame(i, 60), {}, 1));
+      nic_->take(taken, 32, 1);
+    }
+    EXPECT_EQ(taken.size(), frames);
+    nic_->queue(1).enable_wake();
+  };
+  EXPECT_EQ(interval_us(1), 10u);
+  for (const auto& [frames, expected] :
+       {std::pair{100u, kBound}, {100u, kBound}, {20u, kBound}, {1u, kBound}, {1u, 10u}}) {
+    wake_up(frames);
+    EXPECT_EQ(interval_us(1), expected) << frames;
+    EXPECT_EQ(interval_us(0), 10u);
+    nic_->port().counters();
+    EXPECT_EQ(statistic(nic_->port(), "rx_queue_1_moderation_us"), expected);
+    EXPECT_EQ(statistic(nic_->port(), "rx_queue_0_moderation_us"), 10u);
+  }
+}
+
+TEST_F(IgbFault, moderation_that_was_chosen_outlives_a_pcie_error) {
+  run(kind_);
+  std::vector<std::vector<uint8_t>> taken;
+  for (uint32_t i = 0; i < 20; ++i) {
+    chip_->deliver(make_frame(i, 60));
+    nic_->take(taken);
+  }
+  nic_->queue().enable_wake();
+  chip_->pending.error = true;
+  nic_->port().handle_event();
+  EXPECT_EQ((chip_->registers[reg::EITR] & 0x7ffc) >> 2, 21u);
+}
+
 }  // namespace
 }  // namespace ringcap::nic

@@ -197,5 +197,9 @@ TEST_F(IgbInQemu, completes_what_no_wire_could_carry_without_sending_it) {
   completes_what_no_wire_could_carry();
 }
 
+TEST_F(IgbInQemu, interrupts_are_as_far_apart_as_moderation_says) {
+  interrupts_are_as_far_apart_as_moderation_says();
+}
+
 }  // namespace
 }  // namespace ringcap::nic
