@@ -353,6 +353,7 @@ Result<Received> receive(int socket, bool wait) {
     got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
   } while (got < 0 && errno == EINTR);
   if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return fail(Code::kSystem, "");
+  if (got < 0 && errno == ECONNRESET) return received;  // closed, with a packet of ours unread
   if (got < 0) return fail_system("cannot read from the control socket");
   collect_fds(message, received.fds);
   if ((message.msg_flags & MSG_TRUNC) != 0)

@@ -142,6 +142,20 @@ TEST(Message, a_packet_that_is_too_long_is_refused) {
   EXPECT_EQ(received.error().code, Code::kUsage);
 }
 
+// The kernel says ECONNRESET, and not the end, where what we sent was never read: an engine that was killed
+// while somebody attached.
+TEST(Message, the_other_side_killed_with_our_packet_unread_reads_as_closed) {
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  const Fd ours(pair[0]);
+  const Header detach = plain(Type::kDetach);
+  ASSERT_TRUE(send(ours.get(), std::as_bytes(std::span(&detach, 1))));
+  ::close(pair[1]);
+  const auto received = receive(ours.get(), true);
+  ASSERT_TRUE(received) << received.error().message();
+  EXPECT_TRUE(received->bytes.empty());
+}
+
 TEST(Message, a_wake_up_to_a_full_socket_is_no_error_and_to_a_closed_one_is) {
   int pair[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
