@@ -135,7 +135,9 @@ TEST_F(AdapterTime, an_empty_queue_is_complete_until_now_but_for_what_is_on_its_
   for (int round = 0; round < 3; ++round) {
     const uint64_t start = realtime_ns();
     ASSERT_TRUE(eventually([&] { return complete_until() > start; }));
-    EXPECT_LE(complete_until(), realtime_ns() - StampingQueue::kLagNs);
+    const uint64_t until = complete_until();  // first: the clock goes on
+    // The engine's clock is worked out from the processor's counter, and may be ahead by a moment.
+    EXPECT_LE(until, realtime_ns() - StampingQueue::kLagNs + StampingQueue::kLagNs / 2);
     queue_->wanted = true;
     ASSERT_TRUE(eventually([&] { return !queue_->wanted; }));
   }
