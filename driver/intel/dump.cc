@@ -36,6 +36,8 @@ Result<std::vector<pci::RegisterValue>> dump_8254x(pci::Function& function) {
 Result<std::vector<pci::RegisterValue>> dump_82574(pci::Function& function) {
   return dump(function, kOld, kOldTransmit,
               {{"ITR", 0x00C4},
+               {"EITR[0]", 0x00E8},
+               {"EITR[1]", 0x00EC},
                {"IVAR", 0x00E4},
                {"PBA", 0x1000},
                {"TIPG", TIPG},
@@ -52,6 +54,7 @@ Result<std::vector<pci::RegisterValue>> dump_igb(pci::Function& function) {
                {"EIAC", 0x152C},
                {"IVAR", 0x1700},
                {"IVAR_MISC", 0x1740},
+               {"EITR[0]", 0x1680},
                {"RLPML", 0x5004},
                {"RFCTL", RFCTL},
                {"MRQC", MRQC},
