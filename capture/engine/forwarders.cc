@@ -71,6 +71,11 @@ Result<void> check_forwards(const std::vector<Forward>& forwards, const std::vec
     if (transmit_queues(ports, f.to) == 0)
       return fail(Code::kUsage, fmt::format("{} cannot send", ports[f.to]->address()),
                   "bridge to a vfio:, tap: or packet: port");
+    if (ports[f.from]->keeps_crc())
+      return fail(Code::kUsage,
+                  fmt::format("{} keeps each frame's CRC, which would be sent on as a part of it",
+                              ports[f.from]->address()),
+                  "leave crc=1 out");
     if (ports[f.from]->link_type() != ports[f.to]->link_type())
       return fail(Code::kUsage, fmt::format("the frames of {} and of {} are of different link types",
                                             ports[f.from]->address(), ports[f.to]->address()));

@@ -194,6 +194,8 @@ class Port {
   virtual uint32_t buffer_need() const = 0;
   // LINKTYPE_ value of the frames: 1 for Ethernet.
   virtual uint32_t link_type() const { return 1; }
+  // Whether each frame ends with its four bytes of CRC, which its lengths count.
+  virtual bool keeps_crc() const { return false; }
 
   virtual std::span<const std::unique_ptr<ReceiveQueue>> receive_queues() const = 0;
   // Empty where the port cannot send, or was not opened for it. The same as long as the port lives.

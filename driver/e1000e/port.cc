@@ -173,9 +173,9 @@ Result<void> E1000ePort::program_transmit() {
   return {};
 }
 
-// Promiscuous, broadcasts too, CRC stripped, VLAN filter off (VFE stays 0).
+// Promiscuous, broadcasts too, VLAN filter off (VFE stays 0).
 uint32_t E1000ePort::receive_control() const {
-  return rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | rctl::SECRC | buffer_size_bits(buffer_bytes()) |
+  return rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | strip_crc() | buffer_size_bits(buffer_bytes()) |
          (jumbo() ? rctl::LPE : 0) | (options_.bad ? rctl::SBP : 0);
 }
 

@@ -17,7 +17,6 @@ using std::chrono::milliseconds;
 
 constexpr uint32_t kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.2.1
 constexpr uint32_t kTableWords = 128;
-constexpr uint32_t kCrcBytes = 4;
 constexpr uint32_t kLoopBack = 0x8041;  // to the PHY register of Chip::loopback_register
 // Fetch descriptors when fewer than 8 are left on the chip and 8 are to be had; write each back at once, so
 // that a polling worker sees a frame when it is there and not when three more are.
@@ -190,7 +189,8 @@ Result<void> IgbPort::program_receive(uint32_t queue) {
   registers_.write(block + SRRCTL, buffer_bytes() / srrctl::BUFFER_UNIT | srrctl::ADVANCED_ONE_BUFFER |
                                        (options_.adapter_time ? srrctl::TIMESTAMP : 0) |
                                        (queue_count() > 1 ? srrctl::DROP_EN : 0));
-  if (chip_.crc_by_queue) registers_.set(block + DVMOLR, dvmolr::STRCRC);
+  if (chip_.crc_by_queue && options_.crc) registers_.clear(block + DVMOLR, dvmolr::STRCRC);
+  if (chip_.crc_by_queue && !options_.crc) registers_.set(block + DVMOLR, dvmolr::STRCRC);
   write_ring(queue);
   return {};
 }
@@ -216,9 +216,9 @@ Result<void> IgbPort::program_transmit() {
   return switch_on(TRANSMIT_BLOCK + TXDCTL, "transmit", 0);
 }
 
-// Promiscuous, broadcasts too, as long as RLPML says, CRC stripped, VLAN filter off (VFE stays 0).
+// Promiscuous, broadcasts too, as long as RLPML says, VLAN filter off (VFE stays 0).
 uint32_t IgbPort::receive_control() const {
-  return rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | rctl::SECRC | rctl::LPE |
+  return rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | strip_crc() | rctl::LPE |
          (options_.bad ? rctl::SBP : 0);
 }
 

@@ -12,6 +12,7 @@ class GigabitPort : public IntelPort {
   using IntelPort::IntelPort;
   // RCTL, while receiving.
   virtual uint32_t receive_control() const = 0;
+  uint32_t strip_crc() const { return options_.crc ? 0 : rctl::SECRC; }
 
   Result<uint32_t> read_phy(uint32_t reg) const;
   Result<void> write_phy(uint32_t reg, uint32_t value) const;

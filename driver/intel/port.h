@@ -18,6 +18,9 @@
 
 namespace ringcap::intel {
 
+// IEEE 802.3, 3.2.7 and 3.2.9: bytes of the shortest frame without its CRC, and of the CRC.
+inline constexpr uint32_t kShortestFrame = 60, kCrcBytes = 4;
+
 // What a family's chips can do, and where they have it. `driver` is Port::driver(), `chip` for people.
 struct ChipFacts {
   const char* driver = "";
@@ -37,6 +40,7 @@ class IntelPort : public pci::NicPort, private QueueCounting {
  public:
   std::string driver() const override { return facts_.driver; }
   uint32_t buffer_need() const override;
+  bool keeps_crc() const override { return options_.crc; }
   std::vector<TransmitQueue*> transmit_queues() override {
     return transmit_ ? std::vector<TransmitQueue*>{transmit_.get()} : std::vector<TransmitQueue*>{};
   }
@@ -92,6 +96,8 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   QueueCounting& counting() { return *this; }
   bool jumbo() const;
   uint32_t longest_frame() const;  // without CRC
+  // Of a frame in its buffer.
+  uint32_t crc_bytes() const { return options_.crc ? kCrcBytes : 0; }
   uint32_t buffer_bytes() const { return rings_[0]->buffer_bytes(); }
   uint32_t receive_block(uint32_t queue) const {
     return facts_.receive_block + queue * facts_.receive_stride;

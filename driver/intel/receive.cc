@@ -14,7 +14,6 @@ namespace {
 
 // How far device_is_past() looks ahead.
 constexpr uint32_t kLookAhead = 64;
-constexpr uint32_t kShortestGood = 60;  // IEEE 802.3, 3.2.7, without CRC
 
 void fill(Frame& frame, std::byte* data, uint32_t buffer, uint32_t length, uint16_t flags) {
   frame.length = length;
@@ -227,7 +226,7 @@ template <class Codec>
 uint16_t IntelReceiveQueue<Codec>::flags_of(uint64_t word) const {
   if (!settings_.bad) return 0;
   const uint32_t length = Codec::length(word) - extra(word);
-  const bool wrong_length = length < kShortestGood || length > settings_.longest_good;
+  const bool wrong_length = length < settings_.shortest_good || length > settings_.longest_good;
   return static_cast<uint16_t>((word & Codec::kErrors ? layout::kBadCrc : 0) |
                                (wrong_length ? layout::kBadLength : 0));
 }

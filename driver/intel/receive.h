@@ -68,11 +68,12 @@ struct ReceiveSettings {
   const char* driver = "";  // for error messages
   uint32_t number = 0;
   uint32_t descriptors = 0;
-  uint32_t buffer_need = 0;   // smallest buffer_bytes that arm() accepts
-  uint32_t longest_good = 0;  // bytes of the longest frame that is not a length error
-  bool bad = false;           // RCTL.SBP
-  bool colour = false;        // frames may start behind the buffer's first byte
-  uint32_t tail = 0;          // RDT's offset
+  uint32_t buffer_need = 0;  // smallest buffer_bytes that arm() accepts
+  // Bytes of a frame that is not a length error, as it lies in its buffer.
+  uint32_t shortest_good = 0, longest_good = 0;
+  bool bad = false;     // RCTL.SBP
+  bool colour = false;  // frames may start behind the buffer's first byte
+  uint32_t tail = 0;    // RDT's offset
   // For a codec that stamps; outlives the queue.
   const AdapterClock* clock = nullptr;
   Throttle throttle = {};

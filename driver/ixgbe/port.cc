@@ -18,7 +18,6 @@ using std::chrono::milliseconds;
 constexpr uint32_t kDeviceId = 0x02;  // PCI Local Bus 3.0, 6.2.1
 constexpr uint32_t kTableWords = 128, kVectorWords = 64, kPacketBuffers = 8, kQueueWords = 4;
 constexpr uint32_t kErssWords = 96;
-constexpr uint32_t kCrcBytes = 4;
 constexpr uint32_t kCounterStride = 0x40;  // of QPRC and QPRDC
 constexpr uint32_t kSendKib = 160;         // of packet buffer to send from
 constexpr uint32_t kLongestKib = 16;       // of a frame to send, for which there must be room
@@ -95,6 +94,9 @@ Result<std::unique_ptr<Port>> IxgbePort::open(std::unique_ptr<pci::Function> fun
   if (!device) return std::unexpected(device.error());
   const Chip* chip = find_chip(*device);
   if (chip == nullptr) return fail(Code::kNotFound, fmt::format("{}: {:#06x} is no ixgbe", address, *device));
+  if (options.crc && options.adapter_time)
+    return pci::refuse("crc=1 with timestamps=adapter: this family writes the time where the CRC would be",
+                       "leave one of them out");
   std::unique_ptr<IxgbePort> port(new IxgbePort(std::move(function), options, *chip));
   if (Result<void> ready = port->initialise(); !ready) return context(address, ready.error());
   return port;
@@ -197,8 +199,8 @@ void IxgbePort::configure_bus() {
   registers_.clear(MFLCN, mflcn::RFCE | mflcn::RPFCE);
 }
 
-// Promiscuous, broadcasts too, VLAN filter off, as long as MAXFRS says, CRC stripped: where the MAC and the
-// DMA say so, they must agree.
+// Promiscuous, broadcasts too, VLAN filter off, as long as MAXFRS says. Whether the CRC is stripped
+// is said to the MAC and to the DMA: they must agree.
 void IxgbePort::configure_filters() {
   for (uint32_t word = 0; word < kTableWords; ++word) {
     registers_.write(MTA + 4 * word, 0);
@@ -207,11 +209,12 @@ void IxgbePort::configure_filters() {
   registers_.write(FCTRL, fctrl::UPE | fctrl::MPE | fctrl::BAM | (options_.bad ? fctrl::SBP : 0));
   registers_.clear(VLNCTRL, vlnctrl::VFE);
   registers_.write(PSRTYPE, 0);
-  const uint32_t mac = registers_.read(HLREG0) & ~(hlreg0::LPBK | hlreg0::RXLNGTHERREN);
-  registers_.write(HLREG0, mac | hlreg0::TXCRCEN | hlreg0::TXPADEN | hlreg0::RXCRCSTRP | hlreg0::JUMBOEN);
+  const uint32_t mac = registers_.read(HLREG0) & ~(hlreg0::LPBK | hlreg0::RXLNGTHERREN | hlreg0::RXCRCSTRP);
+  const uint32_t dma = registers_.read(RDRXCTL) & ~(rdrxctl::RSCFRSTSIZE | rdrxctl::CRCSTRIP);
+  registers_.write(HLREG0, mac | hlreg0::TXCRCEN | hlreg0::TXPADEN | hlreg0::JUMBOEN |
+                               (options_.crc ? 0 : hlreg0::RXCRCSTRP));
   registers_.write(MAXFRS, (longest_frame() + kCrcBytes) << 16);
-  registers_.write(RDRXCTL,
-                   (registers_.read(RDRXCTL) & ~rdrxctl::RSCFRSTSIZE) | rdrxctl::CRCSTRIP | rdrxctl::WANTED);
+  registers_.write(RDRXCTL, dma | rdrxctl::WANTED | (options_.crc ? 0 : rdrxctl::CRCSTRIP));
 }
 
 // All of each packet buffer for the one traffic class that there is.

@@ -17,6 +17,7 @@ struct NicOptions {
   uint32_t descriptors = 1024;              // of each receive queue
   int64_t moderation_us = kModerationAuto;  // least time between two interrupts of a queue; 0: off
   bool bad = false;                         // deliver frames with a bad CRC or length as well
+  bool crc = false;                         // frames keep their CRC, as their last four bytes
   bool adapter_time = false;                // timestamps by the NIC's clock
   bool transmit = false;                    // maps the arena a second time, for the device to read
   Loopback loopback = Loopback::kOff;

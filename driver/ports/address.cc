@@ -136,6 +136,8 @@ const Key kKeys[] = {
      [](const P& p) { return show_moderation(p.moderation_us); }},
     {"bad", bit(kVfio), "0 or 1", [](S t, P& p) { return read_switch(t, &p.bad); },
      [](const P& p) { return show(p.bad); }},
+    {"crc", bit(kVfio), "0 or 1", [](S t, P& p) { return read_switch(t, &p.crc); },
+     [](const P& p) { return show(p.crc); }},
     {"timestamps", bit(kVfio), "host or adapter", [](S t, P& p) { return read_clock(t, &p.adapter_time); },
      [](const P& p) { return std::string(p.adapter_time ? "adapter" : "host"); }},
     {"outgoing", bit(kPacket), "0 or 1", [](S t, P& p) { return read_switch(t, &p.outgoing); },

@@ -36,6 +36,7 @@ struct PortAddress {
   uint32_t descriptors = 1024;              // 64 to 32,768, a multiple of 8
   int64_t moderation_us = kModerationAuto;  // of interrupts; 0: off
   bool bad = false;                         // deliver frames with a bad CRC or length
+  bool crc = false;                         // frames keep their CRC
   bool adapter_time = false;                // timestamps by the NIC's clock
   // packet
   bool outgoing = true;  // deliver what the host sends, too

@@ -64,6 +64,7 @@ Result<std::unique_ptr<Port>> open_port(const PortAddress& address, const PortUs
                                               .descriptors = address.descriptors,
                                               .moderation_us = address.moderation_us,
                                               .bad = address.bad,
+                                              .crc = address.crc,
                                               .adapter_time = address.adapter_time,
                                               .transmit = use.sends});
     case PortKind::kTap:

@@ -76,6 +76,8 @@ Result<void> VirtioPort::check() {
     return possible;
   if (options_.bad)
     return pci::refuse("bad=1: virtio has no frames with a bad CRC or length to deliver", "leave bad=1 out");
+  if (options_.crc)
+    return pci::refuse("crc=1: frames come to virtio without a CRC that could be kept", "leave crc=1 out");
   if (options_.moderation_us > 0)
     return pci::refuse(
         fmt::format("moderation={}: virtio cannot moderate its interrupts", options_.moderation_us),

@@ -57,6 +57,8 @@ Result<void> Vmxnet3Port::check() {
                               .most_descriptors = kGreatestRing - kRingStep,
                               .descriptors_step = kRingStep};
   if (Result<void> possible = check_options(limits); !possible) return possible;
+  if (options_.crc)
+    return pci::refuse("crc=1: frames come to vmxnet3 without a CRC that could be kept", "leave crc=1 out");
   if (options_.moderation_us > 0)
     return pci::refuse(fmt::format("moderation={}: vmxnet3 moderates its interrupts as it sees fit, or not "
                                    "at all",

@@ -70,6 +70,14 @@ TEST_F(E1000Fault, bad_frames_that_were_not_asked_for_are_broken_and_those_asked
   nic_->give_back(out[0]);
 }
 
+TEST_F(E1000Fault, with_crc_1_each_frame_keeps_its_crc) {
+  run({.crc = true});
+  const Bytes frame = make_frame(1, 100);
+  chip_->deliver(frame);
+  EXPECT_EQ(take().frames, 1u);
+  EXPECT_EQ(frames_.back(), with_crc(frame));
+}
+
 TEST_F(E1000Fault, frame_in_several_descriptors_counts_once_as_broken_and_the_next_one_arrives) {
   run({.bad = true});
   chip_->deliver(Bytes(2048), {.end_of_packet = false});

@@ -51,6 +51,8 @@ TEST_P(E1000InQemu, delivers_frames_of_the_greatest_mtu) {
 
 TEST_P(E1000InQemu, delivers_bursts_of_every_size) { delivers_bursts_of_every_size(62); }
 
+TEST_P(E1000InQemu, leaves_room_for_the_crc_with_crc_1) { leaves_room_for_the_crc_with_crc_1(); }
+
 TEST_P(E1000InQemu, wraps_its_ring_100_times_in_order) {
   run({.descriptors = 64});
   expect_through(100 * 64 + 7, [](uint32_t i) { return 60 + i % 200; });

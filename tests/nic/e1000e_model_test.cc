@@ -138,6 +138,19 @@ TEST_F(E1000eFault, bad_crc_without_bad_1_is_broken) {
   EXPECT_EQ(take().broken, 1u);
 }
 
+TEST_F(E1000eFault, with_crc_1_each_frame_keeps_its_crc_and_its_length_is_judged_without) {
+  run({.bad = true, .crc = true});
+  const Bytes shortest = make_frame(1, 60), too_short = make_frame(2, 56);
+  chip_->deliver(shortest);
+  chip_->deliver(too_short);
+  std::vector<Frame> out(8);
+  ASSERT_EQ(nic_->queue().receive(out, nic_->free()).frames, 2u);
+  EXPECT_EQ(out[0].length, 64u);
+  EXPECT_EQ(std::memcmp(out[0].data, with_crc(shortest).data(), 64), 0);
+  EXPECT_EQ(out[0].flags, 0u);
+  EXPECT_EQ(out[1].flags, layout::kBadLength);
+}
+
 TEST_F(E1000eFault, frames_start_on_eight_different_lines_and_end_within_their_buffers) {
   run();
   std::set<size_t> starts;

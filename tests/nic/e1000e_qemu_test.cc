@@ -33,6 +33,8 @@ TEST_F(E1000eInQemu, delivers_a_frame_byte_for_byte) {
 
 TEST_F(E1000eInQemu, delivers_frames_for_any_address) { delivers_frames_for_any_address(); }
 
+TEST_F(E1000eInQemu, leaves_room_for_the_crc_with_crc_1) { leaves_room_for_the_crc_with_crc_1(); }
+
 TEST_F(E1000eInQemu, wraps_its_ring_100_times_in_order) {
   run({.descriptors = 64});
   expect_through(100 * 64 + 7, [](uint32_t i) { return 60 + i % 200; });

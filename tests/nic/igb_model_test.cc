@@ -8,6 +8,7 @@
 #include <optional>
 #include <random>
 
+#include "capture/engine/forwarders.h"
 #include "driver/igb/registers.h"
 #include "driver/intel/descriptors.h"
 #include "tests/nic/nic_test.h"
@@ -146,6 +147,20 @@ TEST_P(IgbFamily, strips_the_crc_where_the_chip_wants_it_said_twice) {
     EXPECT_TRUE(chip_->receive_register(queue, reg::DVMOLR) & reg::dvmolr::STRCRC) << queue;
 }
 
+TEST_P(IgbFamily, keeps_the_crc_of_each_frame_with_crc_1) {
+  run(kind(), {.queues = 2, .crc = true});
+  EXPECT_FALSE(chip_->registers[reg::RCTL] & reg::rctl::SECRC);
+  for (uint32_t queue = 0; queue < 2 && kind().crc_by_queue; ++queue)
+    EXPECT_FALSE(chip_->receive_register(queue, reg::DVMOLR) & reg::dvmolr::STRCRC) << queue;
+  EXPECT_TRUE(nic_->port().keeps_crc());
+  chip_->deliver(kGood);
+  chip_->deliver(Bytes(1522));
+  EXPECT_EQ(take().frames, 2u);
+  ASSERT_EQ(frames_.size(), 2u);
+  EXPECT_EQ(frames_[0], with_crc(kGood));
+  EXPECT_EQ(frames_[1], with_crc(Bytes(1522)));
+}
+
 TEST_P(IgbFamily, sends_with_advanced_descriptors) {
   run(kind(), {.transmit = true});
   TransmitQueue& sender = *nic_->port().transmit_queues()[0];
@@ -204,6 +219,17 @@ TEST_F(IgbFault, done_bit_that_comes_back_in_a_slot_that_was_given_back_gives_no
     const Burst again = take();
     ASSERT_EQ(again.frames + again.broken + again.no_buffer, 0u) << i;
   }
+}
+
+TEST_F(IgbFault, with_crc_1_nothing_is_forwarded_for_the_crc_would_be_sent_as_a_part_of_the_frame) {
+  const auto keeps = open(kind_, {.crc = true});
+  ASSERT_TRUE(keeps);
+  const auto sends = open(kind_, {.transmit = true});
+  ASSERT_TRUE(sends);
+  const auto forwards = engine::check_forwards({{.from = 0, .to = 1}}, {keeps->get(), sends->get()});
+  ASSERT_FALSE(forwards);
+  EXPECT_EQ(forwards.error().code, Code::kUsage);
+  EXPECT_NE(forwards.error().message().find("leave crc=1 out"), std::string::npos);
 }
 
 TEST_F(IgbFault, bad_crc_is_flagged_and_delivered_with_bad_1_and_dropped_and_counted_without) {

@@ -247,6 +247,8 @@ bool IxgbeChip::transmits() {
          (registers[map.transmit_block + reg::TXDCTL] & kEnable);
 }
 
+bool IxgbeChip::keeps_crc() { return !(registers[reg::HLREG0] & reg::hlreg0::RXCRCSTRP); }
+
 bool IxgbeChip::is_on(uint32_t queue) { return receive_register(queue, reg::RXDCTL) & kEnable; }
 
 // "Queue Statistics Mapping".

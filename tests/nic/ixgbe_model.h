@@ -62,6 +62,7 @@ class IxgbeChip final : public Chip {
   void check_sent(uint64_t word) override;
   bool receives() override;
   bool transmits() override;
+  bool keeps_crc() override;
   bool is_on(uint32_t queue);
   bool owns(uint32_t bits);
   uint32_t write_queue(uint32_t queue, uint32_t offset, uint32_t value);

@@ -181,6 +181,15 @@ TEST_P(IxgbeFamily, delivers_frames_of_15_868_bytes_in_one_piece_and_drops_and_c
       << port.error().text;
 }
 
+TEST_P(IxgbeFamily, keeps_the_crc_of_each_frame_with_crc_1) {
+  run(kind(), {.crc = true});
+  EXPECT_TRUE(nic_->port().keeps_crc());
+  chip_->deliver(kGood);
+  EXPECT_EQ(take().frames, 1u);
+  ASSERT_EQ(frames_.size(), 1u);
+  EXPECT_EQ(frames_[0], with_crc(kGood));
+}
+
 TEST_P(IxgbeFamily, sends_with_advanced_descriptors) {
   run(kind(), {.transmit = true});
   TransmitQueue& sender = *nic_->port().transmit_queues()[0];
@@ -273,6 +282,13 @@ class IxgbeFault : public IxgbeModel<testing::Test> {
   const IxgbeKind& fibre_ = ixgbe_kinds()[0];
   const IxgbeKind& copper_ = ixgbe_kinds()[1];
 };
+
+TEST_F(IxgbeFault, crc_1_with_timestamps_of_the_adapter_is_refused_for_they_have_the_same_place) {
+  const auto port = open(ixgbe_kinds().back(), {.crc = true, .adapter_time = true});
+  ASSERT_FALSE(port);
+  EXPECT_EQ(port.error().code, Code::kUsage);
+  EXPECT_NE(port.error().message().find("leave one of them out"), std::string::npos);
+}
 
 TEST_F(IxgbeFault, frame_in_several_descriptors_counts_once_as_broken_and_the_next_one_arrives) {
   run(fibre_, {.bad = true});

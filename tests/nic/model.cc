@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include <boost/crc.hpp>
 #include <cstring>
 #include <ctime>
 
@@ -199,7 +200,17 @@ uint32_t Chip::armed(uint32_t queue) const {
   return ring == 0 ? 0 : (at(reg::RDT) + ring - at(reg::RDH)) % ring;
 }
 
-bool Chip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how, uint32_t queue) {
+std::vector<uint8_t> with_crc(std::vector<uint8_t> frame) {
+  boost::crc_32_type crc;
+  crc.process_bytes(frame.data(), frame.size());
+  for (const uint32_t shift : {0, 8, 16, 24}) frame.push_back(static_cast<uint8_t>(crc.checksum() >> shift));
+  return frame;
+}
+
+bool Chip::keeps_crc() { return !(registers[reg::RCTL] & reg::rctl::SECRC); }
+
+bool Chip::deliver(const std::vector<uint8_t>& received, const WriteBack& how, uint32_t queue) {
+  const std::vector<uint8_t> frame = keeps_crc() && how.end_of_packet ? with_crc(received) : received;
   if (removed || !receives() || armed(queue) == 0) return false;
   const uint64_t ring = receive_register(queue, reg::RDBAL) | uint64_t{receive_register(queue, reg::RDBAH)}
                                                                   << 32;

@@ -70,6 +70,9 @@ class ChipClock {
   std::array<uint32_t, 2> latched_{};
 };
 
+// As it was on the wire (IEEE 802.3, 3.2.9).
+std::vector<uint8_t> with_crc(std::vector<uint8_t> frame);
+
 class Chip {
  public:
   explicit Chip(const ChipMap& own = map_of_82574()) : map(own) {}
@@ -116,6 +119,7 @@ class Chip {
   virtual void reset();
   virtual bool receives();
   virtual bool transmits();
+  virtual bool keeps_crc();
   // Complains if it is not as the chip wants it.
   virtual void check_sent(uint64_t) {}
 

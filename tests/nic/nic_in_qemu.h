@@ -174,6 +174,20 @@ class NicInQemu : public testing::Test {
     EXPECT_EQ(through(sent), sent);
   }
 
+  // QEMU works out no CRC, and leaves room for it.
+  void leaves_room_for_the_crc_with_crc_1() {
+    run({.descriptors = 64, .crc = true});
+    const Frame sent = make_frame(1, 100);
+    Frames taken;
+    ASSERT_TRUE(eventually([&] { return machine_->send(sent); }));
+    ASSERT_TRUE(eventually([&] {
+      nic_->take(taken);
+      return !taken.empty();
+    }));
+    ASSERT_EQ(taken[0].size(), 104u);
+    EXPECT_EQ(std::memcmp(taken[0].data(), sent.data(), 100), 0);
+  }
+
   // Up to `most`, which wait in a ring of 64 all at a time.
   void delivers_bursts_of_every_size(uint32_t most = 64) {
     run({.descriptors = 64});

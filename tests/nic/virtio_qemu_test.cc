@@ -270,7 +270,8 @@ TEST_F(VirtioRefusal, of_options_that_it_cannot_do_is_in_words) {
       {{.mtu = 15851}, "mtu=15851: virtio takes 68 to 15850"},
       {{.descriptors = 12}, "descriptors=12: virtio takes"},
       {{.moderation_us = 5}, "moderation=5: virtio cannot moderate"},
-      {{.bad = true}, "bad=1: virtio has no frames"}};
+      {{.bad = true}, "bad=1: virtio has no frames"},
+      {{.crc = true}, "crc=1: frames come to virtio without a CRC"}};
   for (const auto& [options, words] : cases) {
     const Error error = refused(device(false), options);
     EXPECT_EQ(error.code, Code::kUsage);

@@ -226,7 +226,8 @@ TEST_F(Vmxnet3InQemu, refuses_options_that_it_cannot_do_in_words) {
       {{.queues = 2}, "queues=2: this vmxnet3 device (vmxnet3) has 1 receive queue"},
       {{.mtu = 9001}, "mtu=9001: vmxnet3 takes 68 to 9000"},
       {{.descriptors = 72}, "descriptors=72: vmxnet3 takes a multiple of 32 from 64 to 4064"},
-      {{.moderation_us = 5}, "moderation=5: vmxnet3 moderates"}};
+      {{.moderation_us = 5}, "moderation=5: vmxnet3 moderates"},
+      {{.crc = true}, "crc=1: frames come to vmxnet3 without a CRC"}};
   for (const auto& [options, words] : cases) {
     auto port = open_port(options);
     ASSERT_FALSE(port);
