@@ -124,7 +124,7 @@ class FakeMachine : public testing::Test {
     kernel_.set_driver("e1000e");
     place_.roots = {.sysfs = dir_.file("sys"), .dev = dir_.file("dev"), .proc = dir_.file("proc")};
     place_.run_dir = dir_.run_dir();
-    place_.patience = 5s;
+    place_.patience = 30s;
   }
 
   tools::Nic nic() { return tools::read_nic(place_.roots, kNic).value(); }
