@@ -15,7 +15,7 @@ PROGRAM = os.environ.get("RINGCAP_PROGRAM", str(TOP / "build/release/tools/ringc
 KEY = "000102030405060708090a0b0c0d0e0f"
 
 
-def wait_until(condition, what, seconds=20):
+def wait_until(condition, what, seconds=60):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -41,7 +41,7 @@ class Engine:
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def engine(port, *options, name="lab", directory=None):
             if process.poll() is None:
                 process.terminate()
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

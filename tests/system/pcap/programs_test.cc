@@ -196,7 +196,7 @@ TEST(PcapPrograms, scapy_sniffs_with_use_pcap) {
                             "import sys\n"
                             "from scapy.all import conf, sniff, UDP\n"
                             "conf.use_pcap = True\n"
-                            "found = sniff(iface=sys.argv[1], count=5, filter='udp dst port 7', timeout=20)\n"
+                            "found = sniff(iface=sys.argv[1], count=5, filter='udp dst port 7', timeout=60)\n"
                             "print([p[UDP].dport for p in found])\n",
                             lab.device()},
                            lab.shimmed());
