@@ -316,7 +316,7 @@ def killed(connection, before):
 
 
 def not_confirmed(connection, before):
-    engine = Engine("--adopt", "--confirm", "4")
+    engine = Engine("--adopt", "--confirm", "10")
     connection.goes_on("while nobody confirms")
     engine.process.wait(90)
     kernels_again()
