@@ -322,9 +322,9 @@ def not_confirmed(connection, before):
     kernels_again()
     same_configuration(before, "as nobody confirmed")
     connection.goes_on("as nobody confirmed")
-    engine = Engine("--adopt", "--confirm", "3")
+    engine = Engine("--adopt", "--confirm", "12")
     run(RINGCAP, "bind", "--keep", NIC, stdout=subprocess.DEVNULL)
-    time.sleep(4)  # the time that was confirmed is over: nothing happens
+    time.sleep(13)  # the time that was confirmed is over: nothing happens
     assert engine.process.poll() is None, engine.said()
     connection.goes_on("when it was confirmed")
     engine.end()
