@@ -60,7 +60,7 @@ class Run:
         """Builds a preset once. Whether it is there."""
         if preset not in self.is_built:
             self.is_built[preset] = False
-            definitions = [f"-DRINGCAP_TEST_TIMEOUT={1200 if self.long else 120}"]
+            definitions = [f"-DRINGCAP_TEST_TIMEOUT={1200 if self.long else 240}"]
             self.is_built[preset] = build.build(preset, targets, self.deadline, definitions)
             if not self.is_built[preset]:
                 self.suites[-1].failed.append(f"build of {preset}")

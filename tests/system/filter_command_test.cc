@@ -90,14 +90,14 @@ TEST(FilterCommand, counts_the_frames_that_tcpdump_takes) {
   size_t with_both = 0;
   const size_t frames = times_in(kFrames).size();
   const auto all = expressions();
-  for (size_t i = 0; i < all.size(); i += 3) {  // a third: each takes three processes
+  for (size_t i = 0; i < all.size(); i += 5) {  // a fifth: each takes three processes
     const auto run = filter_json({"--run", kFrames, "--", all[i]})["run"];
     const size_t expected = matches_of_tcpdump(dir, all[i]).size();
     EXPECT_EQ(run["matched"], expected) << all[i];
     EXPECT_EQ(run["frames"], frames);
     with_both += expected != 0 && expected != frames;
   }
-  EXPECT_GT(with_both, all.size() / 6);
+  EXPECT_GT(with_both, all.size() / 10);
 }
 
 TEST(FilterCommand, shows_the_program_as_tcpdump_does) {
