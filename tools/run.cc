@@ -115,6 +115,7 @@ int run_run(const Words& words) {
   ::signal(SIGPIPE, SIG_DFL);  // main ignores it; the program has not asked for that
 
   std::vector<char*> arguments;
+  arguments.reserve(program.size() + 1);
   for (const auto& word : program) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   ::execv(file->c_str(), arguments.data());

@@ -402,6 +402,7 @@ Result<const ledger::Cluster*> find_cluster(const ledger::Ledger& l, const std::
   const auto found = std::ranges::find(l.clusters, name, &ledger::Cluster::name);
   if (found != l.clusters.end()) return &*found;
   std::vector<std::string> names;
+  names.reserve(l.clusters.size());
   for (const auto& c : l.clusters) names.push_back(c.name);
   return fail(Code::kNotFound, fmt::format("engine {} has no cluster {}", l.engine, name),
               names.empty() ? fmt::format("make one: ringcap capture {}@{} ...", l.engine, name)

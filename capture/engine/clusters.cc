@@ -135,6 +135,7 @@ Result<void> Clusters::set_filter(const std::string& name, Filter filter, uint32
   Cluster* cluster = find(name);
   if (cluster == nullptr) {
     std::vector<std::string> names;
+    names.reserve(clusters_.size());
     for (const auto& c : clusters_) names.push_back(c->options.name);
     return fail(Code::kNotFound, fmt::format("there is no cluster {}", name),
                 names.empty() ? "this engine has none" : fmt::format("there is {}", fmt::join(names, ", ")));

@@ -516,6 +516,7 @@ void Control::tick() {
 
 std::vector<uint64_t> Control::rounds_ended() const {
   std::vector<uint64_t> rounds;
+  rounds.reserve(setup_.workers.size());
   for (const Worker* worker : setup_.workers) rounds.push_back(worker->rounds_ended());
   return rounds;
 }

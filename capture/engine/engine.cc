@@ -75,6 +75,7 @@ Result<void> Engine::open(std::vector<std::unique_ptr<Port>> ports) {
 
 std::vector<Port*> Engine::port_pointers() const {
   std::vector<Port*> pointers;
+  pointers.reserve(ports_.size());
   for (const auto& port : ports_) pointers.push_back(port.get());
   return pointers;
 }

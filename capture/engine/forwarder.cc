@@ -190,7 +190,7 @@ uint32_t Forwarder::give(std::span<const TransmitFrame> frames, uint64_t& refuse
 }
 
 uint32_t Forwarder::complete() {
-  std::array<uint32_t, 4 * kFrames> cookies;
+  std::array<uint32_t, size_t{4} * kFrames> cookies;
   uint32_t total = 0;
   while (in_flight_ != 0) {
     const uint32_t count = setup_.queue->completed(cookies);

@@ -34,7 +34,7 @@ enum class Form : uint8_t { kNumber, kWireHalf, kWireWord };
 using Values = uint32_t;
 inline constexpr Values kA = 1U << kMemoryWords;
 inline constexpr Values kX = 2U << kMemoryWords;
-inline constexpr Values memory_word(uint32_t index) { return Values{1} << index; }
+constexpr Values memory_word(uint32_t index) { return Values{1} << index; }
 
 struct Block {
   uint32_t first = 0;  // instructions

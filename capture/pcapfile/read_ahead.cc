@@ -74,7 +74,7 @@ void ReadAhead::start_helper() {
   try {
     helper_ = std::thread([this] { help(); });
   } catch (const std::system_error&) {
-    // No thread to be had: everything works without, at one core's speed.
+    helper_ = {};  // no thread to be had: everything works without, at one core's speed
   }
 }
 

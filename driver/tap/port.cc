@@ -92,6 +92,7 @@ Result<void> KernelTapPort::make_queues() {
 
 std::vector<TransmitQueue*> KernelTapPort::transmit_queues() {
   std::vector<TransmitQueue*> queues;
+  queues.reserve(transmit_.size());
   for (const auto& queue : transmit_) queues.push_back(queue.get());
   return queues;
 }

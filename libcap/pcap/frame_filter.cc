@@ -46,6 +46,7 @@ Result<FrameFilter::Side> FrameFilter::specialise(const bpf_program& program, bo
   }
   Side side;
   std::vector<filter::Instruction> instructions;
+  instructions.reserve(code.size());
   for (const bpf_insn& i : code) instructions.push_back({i.code, i.jt, i.jf, i.k});
   if (auto valid = filter::validate(instructions)) {
     side.program = std::move(*valid);

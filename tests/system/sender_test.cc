@@ -49,6 +49,7 @@ class Sending {
   ringcap_sender_t* get() const { return sender_; }
   int send(const std::vector<Bytes>& frames, int timeout_ms) const {
     std::vector<ringcap_frame> all;
+    all.reserve(frames.size());
     for (const Bytes& frame : frames) all.push_back({frame.data(), static_cast<uint32_t>(frame.size())});
     return ringcap_send(sender_, all.data(), static_cast<uint32_t>(all.size()), timeout_ms);
   }

@@ -81,6 +81,7 @@ TEST(Cluster, any_number_of_clusters_and_single_consumers_get_the_same_frames) {
   for (auto& consumer : all) take_all(one, consumer);
   one.rounds(10);
   std::vector<uint64_t> counts;
+  counts.reserve(all.size());
   for (auto& consumer : all) counts.push_back(take_all(one, consumer).size());
   EXPECT_EQ(counts[0], 640u);
   EXPECT_EQ(counts[1] + counts[2], 640u);
