@@ -30,8 +30,8 @@ uint64_t realtime_ns() {
 // Not the chip's, but asked for in the same breath.
 const char* moderation_name(uint32_t queue) {
   static const std::vector<std::string> names = [] {
-    std::vector<std::string> made;
-    for (uint32_t i = 0; i < 64; ++i) made.push_back(fmt::format("rx_queue_{}_moderation_us", i));
+    std::vector<std::string> made(64);
+    for (size_t i = 0; i < made.size(); ++i) made[i] = fmt::format("rx_queue_{}_moderation_us", i);
     return made;
   }();
   return names[std::min<size_t>(queue, names.size() - 1)].c_str();

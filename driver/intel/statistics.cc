@@ -63,6 +63,7 @@ uint64_t Statistics::read_news(const Registers& registers, size_t counter) {
 
 std::vector<uint64_t> Statistics::read_news(const Registers& registers) {
   std::vector<uint64_t> news;
+  news.reserve(counters_.size());
   for (size_t i = 0; i < counters_.size(); ++i) news.push_back(read_news(registers, i));
   return news;
 }

@@ -47,7 +47,7 @@ const std::byte* content_of(Pattern pattern, uint32_t number) {
     }
     return made;
   }();
-  return tables[static_cast<size_t>(pattern)].data() + number % kPlaces * kStep;
+  return tables[static_cast<size_t>(pattern)].data() + size_t{number % kPlaces} * kStep;
 }
 
 // From a station to another that nobody is, of a type for experiments (IEEE 802, 9.2.3).

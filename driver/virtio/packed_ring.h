@@ -19,7 +19,9 @@ class PackedRing {
       : memory_(memory.data), iova_(static_cast<uint64_t>(memory.iova)), size_(size) {}
 
   uint32_t slots() const { return size_ / kChain; }
-  RingAddresses addresses() const { return {iova_, iova_ + 16 * size_, iova_ + 16 * size_ + 64}; }
+  RingAddresses addresses() const {
+    return {iova_, iova_ + uint64_t{16} * size_, iova_ + uint64_t{16} * size_ + 64};
+  }
 
   void clear() {
     std::memset(memory_, 0, bytes(size_));

@@ -49,7 +49,9 @@ class SplitRing {
       : memory_(memory.data), iova_(static_cast<uint64_t>(memory.iova)), size_(size) {}
 
   uint32_t slots() const { return size_ / kChain; }
-  RingAddresses addresses() const { return {iova_, iova_ + 16 * size_, iova_ + device_area(size_)}; }
+  RingAddresses addresses() const {
+    return {iova_, iova_ + uint64_t{16} * size_, iova_ + device_area(size_)};
+  }
 
   // As a device that was reset expects it: nothing given, no interrupts wanted.
   void clear() {
@@ -95,7 +97,7 @@ class SplitRing {
         return Take::kNonsense;
     }
     uint32_t entry[2];
-    std::memcpy(entry, memory_ + device_area(size_) + 4 + 8 * (taken_ & (size_ - 1)), sizeof(entry));
+    std::memcpy(entry, memory_ + device_area(size_) + 4 + size_t{8} * (taken_ & (size_ - 1)), sizeof(entry));
     used = {entry[0] / kChain, entry[1]};
     if (entry[0] >= size_ || entry[0] % kChain != 0) return Take::kNonsense;
     ++taken_;
