@@ -20,7 +20,7 @@
 #include "capture/engine/consumers.h"
 #include "capture/engine/forwarders.h"
 #include "capture/engine/plan.h"
-#include "capture/engine/rest.h"
+#include "capture/engine/port_readings.h"
 #include "capture/engine/state.h"
 #include "capture/engine/worker.h"
 #include "capture/port/port.h"
@@ -49,7 +49,7 @@ struct ControlSetup {
   bool until_end = false;            // end when the sources have ended and all consumers left
   Forwarders* forwarders = nullptr;  // may be none
   std::vector<Watch> watches;
-  std::function<void(uint32_t port, const Link& link)> on_link;  // may be empty
+  OnLink on_link;  // may be empty
 };
 
 class Control {
@@ -116,11 +116,6 @@ class Control {
 
   void tick();
   void start_sources_when_ready();
-  void refresh_ports();
-  void refresh_queue(uint32_t source);
-  void refresh_counters(uint32_t port);
-  std::vector<uint64_t> rounds_ended() const;  // by worker
-  void refresh_link(uint32_t port);
   void log_losses(bool all);
   void sources_ended();
   void wake_everybody();
@@ -128,6 +123,7 @@ class Control {
 
   ControlSetup setup_;
   Consumers consumers_;
+  PortReadings readings_;
   Fd epoll_, stop_fd_, timer_;
   std::map<uint64_t, Connection> connections_;
   uint64_t next_connection_ = 1;
@@ -141,10 +137,6 @@ class Control {
   uint64_t attached_ever_ = 0;
   uint64_t silent_ = 0;  // connections without a hello
   std::atomic<bool> stop_{false};
-  Rest rest_;
-  std::vector<Rest::Watched> rest_of_queues_, rest_of_ports_;
-  std::vector<std::vector<uint32_t>> workers_of_ports_;
-  std::vector<std::optional<Link>> links_;  // as of the last reading
 };
 
 }  // namespace ringcap::engine
