@@ -1,8 +1,9 @@
 // Transparent mode's --adopt: the TAP takes the place that the NIC's interface had in the host's network
 // before the NIC was bound. Called by `up`, with all privileges, before the engine becomes another user.
 //
-//   1. adopted_interface(place, address)    what the NIC's interface was
-//   2. start_adopt_guard (adopt_guard.h)    from here on everything goes back when this process ends
+//   1. start_adopt_guard (adopt_guard.h)    from here on everything goes back when this process ends; a NIC
+//                                           that the kernel has is bound then (bind_nic's `recorded`)
+//   2. adopted_interface(place, address)    what the NIC's interface was
 //   3. open_tap_port(adopting_tap(state))   a TAP of the same name, number, address and MTU, still down
 //   4. restore_interface(state.name, state) (interface_state.h): up, neighbours, addresses, routes, groups
 #pragma once

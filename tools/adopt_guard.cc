@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -12,7 +13,6 @@
 #include <csignal>
 #include <vector>
 
-#include "capture/base/fd.h"
 #include "tools/bind_record.h"
 #include "tools/guard.h"
 #include "tools/nic.h"
@@ -28,7 +28,8 @@ constexpr milliseconds kGroupPatience{10'000};
 constexpr milliseconds kGuardPatience{20'000};
 constexpr milliseconds kLook{100};
 constexpr milliseconds kForEver{-1};
-constexpr int kEngine = 3;  // the guard's descriptor of the engine's process
+constexpr int kEngine = 3;  // the guard's descriptors: of the engine's process
+constexpr int kRecord = 4;  // and of the record, locked
 
 // Whether the engine's process has ended; its descriptors are closed then.
 bool has_ended(milliseconds patience) {
@@ -52,7 +53,7 @@ bool came_too_late(const BindPlace& place, const std::string& address, milliseco
   while (Clock::now() < deadline) {
     if (!confirmation_pending(place.run_dir, address) || has_ended(kLook)) return false;
   }
-  return take_confirmation(place.run_dir, address);
+  return take_back(place.run_dir, address);
 }
 
 // Who has the NIC's VFIO group open.
@@ -69,10 +70,17 @@ std::vector<std::string> others_of_group(const BindPlace& place, const std::stri
   return holders;
 }
 
+// Somebody gave the NIC back (a binding that failed undoes itself); by now it may be another engine's.
+bool is_back() {
+  struct stat record{};
+  return ::fstat(kRecord, &record) == 0 && record.st_nlink == 0;
+}
+
 void guard(const BindPlace& place, const std::string& address, std::optional<milliseconds> confirm) {
   const bool undone = confirm && came_too_late(place, address, *confirm);
   if (undone) end_engine();
   (void)has_ended(kForEver);
+  if (is_back()) return;
   if (const auto others = others_of_group(place, address); !others.empty()) {
     (void)take_confirmation(place.run_dir, address);
     ::syslog(LOG_ERR, "ringcap: %s is not given back: %s uses it; when that has ended: ringcap unbind %s",
@@ -121,18 +129,23 @@ Result<void> wait_for_guard(const BindPlace& place, const std::string& address) 
               "the system's log says what keeps it: journalctl -t ringcap, or /var/log/syslog");
 }
 
-Result<void> start_adopt_guard(const BindPlace& place, const std::string& address,
-                               std::optional<milliseconds> confirm) {
-  if (auto good = check(place, address); !good) return good;
+Result<Fd> start_adopt_guard(const BindPlace& place, const std::string& address,
+                             std::optional<milliseconds> confirm) {
+  if (auto good = check(place, address); !good) return std::unexpected(good.error());
   const auto lock = lock_record(place, address);
   if (!lock) return std::unexpected(lock.error());
   const Fd engine(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
-  if (!engine) return fail_system("cannot start the guard");
+  int ends[2];
+  if (!engine || ::pipe2(ends, O_CLOEXEC) != 0) return fail_system("cannot start the guard");
+  Fd ours(ends[0]);
+  const Fd its(ends[1]);
   if (confirm) {
-    if (auto made = make_confirmation(place.run_dir, address); !made) return made;
+    if (auto made = make_confirmation(place.run_dir, address); !made) return std::unexpected(made.error());
   }
-  const std::array kept{engine.get(), lock->get()};
-  return run_as_guard(kept, [&] { guard(place, address, confirm); });
+  const std::array kept{engine.get(), lock->get(), its.get()};
+  if (auto run = run_as_guard(kept, [&] { guard(place, address, confirm); }); !run)
+    return std::unexpected(run.error());
+  return ours;
 }
 
 }  // namespace ringcap::tools

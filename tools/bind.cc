@@ -30,7 +30,8 @@ Result<BindPlace> bind_place() {
 Result<void> check_not_needed(const BindPlace& place, const Nic& nic) {
   const auto reason = reason_to_keep(place.roots, nic);
   if (!reason) return std::unexpected(reason.error());
-  if (reason->empty()) return {};
+  if (reason->empty())
+    return check_nothing_on_top(place.roots, nic, fmt::format("ringcap bind --force {}", nic.address));
   return fail(Code::kUsage, fmt::format("{} is not bound: {}", nic.address, *reason),
               fmt::format("to do it all the same, with a way back: ringcap bind --force --confirm 60 {}",
                           nic.address));
@@ -62,7 +63,11 @@ Result<void> bind_one(const BindPlace& place, const std::string& text, const Bin
   if (!options.force) {
     if (auto good = check_not_needed(place, *nic); !good) return good;
   }
+  const auto on_top = interfaces_on_top(place.roots, *nic);
   if (auto bound = bind_nic(place, *nic); !bound) return bound;
+  if (!on_top.empty())
+    say(fmt::format("warning: the kernel has deleted {} with it; `ringcap unbind` does not make that again",
+                    fmt::join(on_top, ", ")));
   if (options.confirm.ns != 0) {
     const auto patience = std::chrono::milliseconds(options.confirm.ns / 1'000'000);
     if (auto started = start_guard(place, nic->address, patience); !started) return started;
@@ -79,6 +84,10 @@ Result<void> keep_one(const BindPlace& place, const std::string& text) {
     print("{} stays bound to vfio-pci\n", known);
     return {};
   }
+  const int number = errno;
+  if (!known.empty() && confirmation_pending(place.run_dir, known))
+    return fail_system(fmt::format("cannot confirm the binding of {} in {}", known, place.run_dir), number,
+                       "it goes back to the kernel when its time is over");
   return fail(Code::kNotFound, fmt::format("no binding of {} waits to be confirmed", text),
               "it was kept already, or the time was over and it was given back: ringcap devices");
 }
@@ -122,7 +131,7 @@ int run_bind(const Words& words) {
                 "give it back after SECONDS, unless `ringcap bind --keep` comes before");
   cli.options()("keep", po::bool_switch(&options.keep), "confirm a binding made with --confirm");
   cli.options()("force", po::bool_switch(&options.force),
-                "bind a NIC that carries the default route or this ssh session, too");
+                "bind a NIC that carries the default route, this ssh session or VLANs, too");
   cli.take_rest(&nics, "NIC", 1);
   if (auto status = cli.parse(words)) return *status;
 

@@ -14,7 +14,7 @@ void guard(const BindPlace& place, const std::string& address, std::chrono::mill
     if (!confirmation_pending(place.run_dir, address)) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
-  if (take_confirmation(place.run_dir, address)) give_back(place, address, "was not confirmed");
+  if (take_back(place.run_dir, address)) give_back(place, address, "was not confirmed");
 }
 
 }  // namespace

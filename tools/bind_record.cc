@@ -103,6 +103,10 @@ bool take_confirmation(const std::string& dir, const std::string& address) {
   return ::unlink(confirm_path(dir, address).c_str()) == 0;
 }
 
+bool take_back(const std::string& dir, const std::string& address) {
+  return take_confirmation(dir, address) || confirmation_pending(dir, address);
+}
+
 bool confirmation_pending(const std::string& dir, const std::string& address) {
   return exists(confirm_path(dir, address));
 }

@@ -39,5 +39,8 @@ Result<void> make_confirmation(const std::string& dir, const std::string& addres
 // True: it was there, and the one who asks has it now.
 bool take_confirmation(const std::string& dir, const std::string& address);
 bool confirmation_pending(const std::string& dir, const std::string& address);
+// For a guard whose time is over: nobody has confirmed. Also where the file cannot be removed (a folder that
+// became read-only): whoever wanted to confirm could not either.
+bool take_back(const std::string& dir, const std::string& address);
 
 }  // namespace ringcap::tools

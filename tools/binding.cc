@@ -208,7 +208,28 @@ Result<std::string> reason_to_keep(const Roots& roots, const Nic& nic) {
   return "";
 }
 
-Result<void> bind_nic(const BindPlace& place, const Nic& nic) {
+std::vector<std::string> interfaces_on_top(const Roots& roots, const Nic& nic) {
+  std::vector<std::string> found;
+  for (const std::string& interface : nic.interfaces) {
+    const std::string folder = roots.sysfs + "/class/net/" + interface;
+    const std::string master = link_name(folder + "/master");
+    for (const std::string& file : list_directory(folder))
+      if (file.starts_with("upper_") && file.substr(6) != master) found.push_back(file.substr(6));
+  }
+  return found;
+}
+
+Result<void> check_nothing_on_top(const Roots& roots, const Nic& nic, const std::string& anyway) {
+  const auto on_top = interfaces_on_top(roots, nic);
+  if (on_top.empty()) return {};
+  return fail(Code::kUsage,
+              fmt::format("{} is not bound: the kernel deletes {} with {}, and nobody would make it again",
+                          nic.address, fmt::join(on_top, ", "), fmt::join(nic.interfaces, ", ")),
+              fmt::format("first: ip link delete {}{}", on_top.front(),
+                          anyway.empty() ? "" : fmt::format("; or, all the same: {}", anyway)));
+}
+
+Result<void> bind_nic(const BindPlace& place, const Nic& nic, const std::function<Result<void>()>& recorded) {
   // What the interface was is in there; what it is now may be half of it.
   if (read_record(place.run_dir, nic.address))
     return fail(Code::kUsage, fmt::format("{} was bound before, and not given back wholly", nic.address),
@@ -217,6 +238,11 @@ Result<void> bind_nic(const BindPlace& place, const Nic& nic) {
   const auto record = make_record(nic);
   if (!record) return std::unexpected(record.error());
   if (auto written = write_record(place.run_dir, *record); !written) return written;
+  if (auto begun = recorded ? recorded() : Result<void>{}; !begun) {
+    (void)take_confirmation(place.run_dir, nic.address);
+    remove_record(place.run_dir, nic.address);
+    return begun;
+  }
   auto moved = move_to_vfio(place, nic.address);
   if (moved) return {};
   Error error = moved.error();

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -29,9 +30,17 @@ struct BindPlace {
 // are called through. Bridges, bonds and VLANs above its interfaces count. "" if there is no reason.
 Result<std::string> reason_to_keep(const Roots& roots, const Nic& nic);
 
+// Interfaces that stand on the NIC's, and that the kernel deletes with it: VLANs, macvlans and the like. They
+// are in no record. A bridge that the NIC's interface is in is not among them: the record has it.
+std::vector<std::string> interfaces_on_top(const Roots& roots, const Nic& nic);
+// The error (kUsage) that names them; `anyway` is what would bind the NIC all the same, "" if nothing does.
+Result<void> check_nothing_on_top(const Roots& roots, const Nic& nic, const std::string& anyway);
+
 // Binds to vfio-pci. Refused (kUsage) where there is a record already. On an error everything is as it was,
-// or the error says what is not.
-Result<void> bind_nic(const BindPlace& place, const Nic& nic);
+// or the error says what is not. `recorded` is called when the record is written and nothing is changed yet:
+// who is to give the NIC back can be started then. Its error ends the binding.
+Result<void> bind_nic(const BindPlace& place, const Nic& nic,
+                      const std::function<Result<void>()>& recorded = {});
 
 // Gives the NIC back, with driver, override, interfaces, addresses and routes. What could not be brought
 // back of the latter is returned, a line each (the record is gone then, too).

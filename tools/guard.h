@@ -16,7 +16,8 @@ namespace ringcap::tools {
 // Runs `guard` in a process of its own, with the privileges of this one; returns when it has been started.
 // Called in a process with one thread. The guard is nobody's child that would have to be reaped; it has a
 // session of its own, ignores SIGHUP, SIGINT and SIGTERM, and keeps no descriptor but `kept` (3, 4, ...
-// there, in this order), none of the mappings of devices and shared memory, and no working directory. It must
+// there, in this order), none of the mappings of devices and shared memory, and no working directory, and the
+// kernel does not end it where memory is short. It must
 // not touch what other threads or libraries of this process had open.
 Result<void> run_as_guard(std::span<const int> kept, const std::function<void()>& guard);
 

@@ -73,12 +73,14 @@ Result<std::vector<AddressState>> save_addresses(nl_sock* socket, int index) {
   if (!cache) return std::unexpected(cache.error());
   std::vector<AddressState> states;
   for_each<rtnl_addr>(cache->get(), [&](rtnl_addr* address) {
-    const bool temporary =
-        rtnl_addr_get_family(address) == AF_INET6 && rtnl_addr_get_flags(address) & IFA_F_TEMPORARY;
-    if (rtnl_addr_get_ifindex(address) == index && !temporary) states.push_back(save_address(address));
+    if (rtnl_addr_get_ifindex(address) == index) states.push_back(save_address(address));
   });
   return states;
 }
+
+bool is_ipv6(const AddressState& state) { return state.address.find(':') != std::string::npos; }
+// IPv6's; the same bit says of an IPv4 address that it is not its network's first.
+bool is_temporary(const AddressState& state) { return is_ipv6(state) && state.flags & IFA_F_TEMPORARY; }
 
 bool passes(rtnl_route* route, int index) {
   for (int n = 0; n < rtnl_route_get_nnexthops(route); ++n) {
@@ -87,10 +89,48 @@ bool passes(rtnl_route* route, int index) {
   return false;
 }
 
-bool kernel_makes(rtnl_route* route) {
+// Whose the routes of protocols kernel and ra are.
+struct Makers {
+  bool kernel = true;      // it makes the routes of the interface's addresses
+  bool listens_ra = true;  // and listens to router advertisements
+};
+
+Makers makers_of(const std::string& name, const std::vector<AddressState>& addresses) {
+  const auto without_route = [](const AddressState& state) { return state.flags & IFA_F_NOPREFIXROUTE; };
+  const auto accept_ra = read_text("/proc/sys/net/ipv6/conf/" + name + "/accept_ra");
+  return {.kernel = std::ranges::none_of(addresses, without_route),
+          .listens_ra = !accept_ra || !accept_ra->starts_with('0')};
+}
+
+bool kernel_makes(rtnl_route* route, const Makers& makers) {
   const int protocol = rtnl_route_get_protocol(route);
   return rtnl_route_get_table(route) == RT_TABLE_LOCAL || rtnl_route_get_flags(route) & RTM_F_CLONED ||
-         protocol == RTPROT_KERNEL || protocol == RTPROT_RA || protocol == RTPROT_REDIRECT;
+         protocol == RTPROT_REDIRECT || (protocol == RTPROT_KERNEL && makers.kernel) ||
+         (protocol == RTPROT_RA && makers.listens_ra);
+}
+
+// An address's metric is seen by the route that the kernel made for it; libnl 3.7 does not know it.
+constexpr uint32_t kIpv6Metric = 256;  // the kernel's choice; IPv4's is 0
+
+void save_metrics(nl_cache* routes, int index, std::vector<AddressState>& addresses) {
+  for (AddressState& state : addresses) {
+    const Address own = parse_address(state.peer.empty() ? state.address : state.peer, AF_UNSPEC);
+    if (!own || state.flags & IFA_F_NOPREFIXROUTE) continue;
+    for_each<rtnl_route>(routes, [&](rtnl_route* route) {
+      nl_addr* const to = rtnl_route_get_dst(route);
+      const bool its = rtnl_route_get_protocol(route) == RTPROT_KERNEL && passes(route, index) &&
+                       rtnl_route_get_table(route) == RT_TABLE_MAIN &&
+                       nl_addr_get_prefixlen(to) == nl_addr_get_prefixlen(own.get()) &&
+                       nl_addr_cmp_prefix(to, own.get()) == 0;
+      const uint32_t metric = rtnl_route_get_priority(route);
+      if (its && metric != (is_ipv6(state) ? kIpv6Metric : 0)) state.metric = metric;
+    });
+  }
+}
+
+nl_addr* gateway_of(rtnl_nexthop* hop) {
+  nl_addr* const other_family = rtnl_route_nh_get_via(hop);
+  return other_family != nullptr ? other_family : rtnl_route_nh_get_gateway(hop);
 }
 
 RouteState save_route(rtnl_route* route) {
@@ -112,19 +152,17 @@ RouteState save_route(rtnl_route* route) {
   for (int n = 0; n < rtnl_route_get_nnexthops(route); ++n) {
     rtnl_nexthop* hop = rtnl_route_nexthop_n(route, n);
     state.next_hops.push_back({.interface = index_to_name(rtnl_route_nh_get_ifindex(hop)),
-                               .via = text_of(rtnl_route_nh_get_gateway(hop)),
+                               .via = text_of(gateway_of(hop)),
                                .weight = rtnl_route_nh_get_weight(hop),
                                .flags = rtnl_route_nh_get_flags(hop) & RTNH_F_ONLINK});
   }
   return state;
 }
 
-Result<std::vector<RouteState>> save_routes(nl_sock* socket, int index) {
-  const auto cache = all_routes(socket);
-  if (!cache) return std::unexpected(cache.error());
+std::vector<RouteState> save_routes(nl_cache* routes, int index, const Makers& makers) {
   std::vector<RouteState> direct, through_gateway;
-  for_each<rtnl_route>(cache->get(), [&](rtnl_route* route) {
-    if (!passes(route, index) || kernel_makes(route)) return;
+  for_each<rtnl_route>(routes, [&](rtnl_route* route) {
+    if (!passes(route, index) || kernel_makes(route, makers)) return;
     RouteState state = save_route(route);
     const bool gateway =
         std::ranges::any_of(state.next_hops, [](const NextHopState& hop) { return !hop.via.empty(); });
@@ -166,12 +204,26 @@ int restore_link(nl_sock* socket, rtnl_link* link, const InterfaceState& state) 
 
 // The kernel lists IPv4's addresses as they came, and puts a new one of IPv6 before the others.
 std::vector<AddressState> in_order_of_making(const std::vector<AddressState>& listed) {
-  const auto is_ipv4 = [](const AddressState& state) { return state.address.find(':') == std::string::npos; };
   std::vector<AddressState> order;
-  std::ranges::copy_if(listed, std::back_inserter(order), is_ipv4);
-  std::copy_if(listed.rbegin(), listed.rend(), std::back_inserter(order), std::not_fn(is_ipv4));
+  std::ranges::copy_if(listed, std::back_inserter(order), std::not_fn(is_ipv6));
+  std::copy_if(listed.rbegin(), listed.rend(), std::back_inserter(order), is_ipv6);
   return order;
 }
+
+// With the metric of its route, which libnl 3.7 has no word for.
+int add_address(nl_sock* socket, rtnl_addr* address, uint32_t metric) {
+  nl_msg* message = nullptr;
+  int number = rtnl_addr_build_add_request(address, 0, &message);
+  if (number < 0) return number;
+  if (metric != 0) number = nla_put_u32(message, IFA_RT_PRIORITY, metric);
+  if (number == 0) return nl_send_sync(socket, message);
+  nlmsg_free(message);
+  return number;
+}
+
+constexpr uint32_t kKeptFlags = IFA_F_NOPREFIXROUTE | IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MCAUTOJOIN;
+// Its route is that of the address that it belongs to; nobody else can have it, and connections wait for it.
+constexpr uint32_t kAsTemporary = IFA_F_NOPREFIXROUTE | IFA_F_NODAD;
 
 int restore_address(nl_sock* socket, int index, const AddressState& state) {
   const Address local = parse_address(state.address, AF_UNSPEC);
@@ -185,13 +237,12 @@ int restore_address(nl_sock* socket, int index, const AddressState& state) {
     rtnl_addr_set_broadcast(address.get(), other.get());
   if (family == AF_INET && !state.label.empty()) rtnl_addr_set_label(address.get(), state.label.c_str());
   rtnl_addr_set_scope(address.get(), state.scope);
-  rtnl_addr_set_flags(address.get(), state.flags & (IFA_F_NOPREFIXROUTE | IFA_F_NODAD | IFA_F_HOMEADDRESS |
-                                                    IFA_F_MCAUTOJOIN));
+  rtnl_addr_set_flags(address.get(), (state.flags & kKeptFlags) | (is_temporary(state) ? kAsTemporary : 0));
   if (state.valid_s != ~uint32_t{0}) {
     rtnl_addr_set_valid_lifetime(address.get(), state.valid_s);
-    rtnl_addr_set_preferred_lifetime(address.get(), state.preferred_s);
+    rtnl_addr_set_preferred_lifetime(address.get(), is_temporary(state) ? 0 : state.preferred_s);
   }
-  const int number = rtnl_addr_add(socket, address.get(), 0);
+  const int number = add_address(socket, address.get(), state.metric);
   return number == -NLE_EXIST ? 0 : number;
 }
 
@@ -200,16 +251,22 @@ rtnl_nexthop* make_hop(const NextHopState& state, const InterfaceState& saved, i
   rtnl_nexthop* hop = rtnl_route_nh_alloc();
   const bool ours = state.interface == saved.name;
   rtnl_route_nh_set_ifindex(hop, ours ? index : static_cast<int>(::if_nametoindex(state.interface.c_str())));
-  if (const Address via = parse_address(state.via, family)) rtnl_route_nh_set_gateway(hop, via.get());
+  const Address via = parse_address(state.via, AF_UNSPEC);
+  if (via && nl_addr_get_family(via.get()) == family)
+    rtnl_route_nh_set_gateway(hop, via.get());
+  else if (via)
+    rtnl_route_nh_set_via(hop, via.get());
   rtnl_route_nh_set_weight(hop, static_cast<uint8_t>(state.weight));
   rtnl_route_nh_set_flags(hop, state.flags);
   return hop;
 }
 
-int add_route(nl_sock* socket, int index, const RouteState& state, const InterfaceState& saved) {
+// A route as it was, with these next hops.
+RouteObject make_route(const RouteState& state, const std::vector<NextHopState>& hops,
+                       const InterfaceState& saved, int index) {
   const Address to = parse_address(state.to, state.family);
-  if (!to) return -NLE_INVAL;
-  const RouteObject route(rtnl_route_alloc());
+  if (!to) return nullptr;
+  RouteObject route(rtnl_route_alloc());
   rtnl_route_set_family(route.get(), static_cast<uint8_t>(state.family));
   rtnl_route_set_dst(route.get(), to.get());
   const Address source = parse_address(state.source, state.family);
@@ -222,18 +279,35 @@ int add_route(nl_sock* socket, int index, const RouteState& state, const Interfa
   rtnl_route_set_tos(route.get(), static_cast<uint8_t>(state.tos));
   for (const auto& [metric, value] : state.metrics)
     rtnl_route_set_metric(route.get(), std::stoi(metric), value);
-  for (const NextHopState& hop : state.next_hops) {
+  for (const NextHopState& hop : hops)
     rtnl_route_add_nexthop(route.get(), make_hop(hop, saved, index, state.family));
-  }
-  if (state.next_hops.size() == 1) rtnl_route_set_flags(route.get(), state.next_hops[0].flags);
-  const int number = rtnl_route_add(socket, route.get(), NLM_F_EXCL);
+  if (hops.size() == 1) rtnl_route_set_flags(route.get(), hops[0].flags);
+  return route;
+}
+
+// Beside those to the same destination that go through other interfaces and are still there.
+int add_route(nl_sock* socket, const RouteObject& route) {
+  if (!route) return -NLE_INVAL;
+  const int number = rtnl_route_add(socket, route.get(), NLM_F_APPEND);
   return number == -NLE_EXIST ? 0 : number;
+}
+
+// With an interface the kernel removes an IPv4 route of several next hops, but of one of IPv6 only the hops
+// through that interface: they are added to the others again.
+int add_routes(nl_sock* socket, int index, const RouteState& state, const InterfaceState& saved) {
+  if (state.family != AF_INET6) return add_route(socket, make_route(state, state.next_hops, saved, index));
+  for (const NextHopState& hop : state.next_hops) {
+    if (hop.interface != saved.name) continue;
+    const int number = add_route(socket, make_route(state, {hop}, saved, index));
+    if (number < 0) return number;
+  }
+  return 0;
 }
 
 int restore_route(nl_sock* socket, int index, const RouteState& state, const InterfaceState& saved) {
   int number = 0;
   (void)wait_until(
-      [&] { return (number = add_route(socket, index, state, saved)) == 0 || number == -NLE_PERM; },
+      [&] { return (number = add_routes(socket, index, state, saved)) == 0 || number == -NLE_PERM; },
       kRoutePatience);
   return number;
 }
@@ -256,12 +330,13 @@ Result<InterfaceState> save_interface(const std::string& name) {
   const int index = state.index = rtnl_link_get_ifindex(link->get());
   auto addresses = save_addresses(socket->get(), index);
   if (!addresses) return std::unexpected(addresses.error());
-  auto routes = save_routes(socket->get(), index);
+  const auto routes = all_routes(socket->get());
   if (!routes) return std::unexpected(routes.error());
+  save_metrics(routes->get(), index, *addresses);
   auto neighbours = save_neighbours(socket->get(), index);
   if (!neighbours) return std::unexpected(neighbours.error());
   state.addresses = std::move(*addresses);
-  state.routes = std::move(*routes);
+  state.routes = save_routes(routes->get(), index, makers_of(name, state.addresses));
   state.neighbours = std::move(*neighbours);
   state.memberships = save_memberships(index);
   return state;
@@ -289,7 +364,8 @@ std::vector<std::string> restore_interface(const std::string& current, const Int
   for (const RouteState& route : state.routes) {
     note("route to " + route.to, restore_route(socket->get(), index, route, state));
   }
-  for (std::string& problem : restore_memberships(state.name, state.index, state.memberships))
+  // By the name that it has: its own may be another's by now.
+  for (std::string& problem : restore_memberships(index_to_name(index), state.index, state.memberships))
     problems.push_back(std::move(problem));
   return problems;
 }
@@ -316,8 +392,9 @@ Result<bool> has_address(const std::string& name, const std::string& address) {
   });
 }
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AddressState, address, peer, broadcast, label, scope, flags, valid_s,
-                                   preferred_s)
+// With defaults: records of older versions have no metric.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(AddressState, address, peer, broadcast, label, scope, flags,
+                                                valid_s, preferred_s, metric)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NextHopState, interface, via, weight, flags)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NeighbourState, address, mac, state, flags)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Memberships, groups, link_groups)

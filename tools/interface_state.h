@@ -2,9 +2,11 @@
 // brings it back, and transparent mode gives it to the TAP that stands for the NIC meanwhile. By netlink
 // (libnl), in the caller's network namespace and thread; nothing is kept open. Changing needs CAP_NET_ADMIN.
 //
-// Not saved: what the kernel makes by itself (routes of protocol kernel, of router advertisements, temporary
-// addresses, the groups that every host is in), and what other programs set (firewall, traffic control,
-// ethtool settings, sysctl settings of the interface).
+// Not saved: what the kernel makes by itself (the routes of addresses and those of router advertisements, the
+// groups that every host is in), and what other programs set (firewall, traffic control, ethtool settings,
+// sysctl settings of the interface). Saved are routes that look like the kernel's and are a program's:
+// NetworkManager and systemd-networkd give addresses without a route, and add that themselves as of protocol
+// kernel; and they listen to router advertisements in the kernel's place, with protocol ra.
 #pragma once
 
 #include <cstdint>
@@ -26,13 +28,14 @@ struct AddressState {
   std::string label;
   int scope = 0;
   uint32_t flags = 0;               // IFA_F_
+  uint32_t metric = 0;              // of the route that the kernel makes for it; 0: the kernel's own choice
   uint32_t valid_s = ~uint32_t{0};  // all ones: for ever
   uint32_t preferred_s = ~uint32_t{0};
 };
 
 struct NextHopState {
   std::string interface;
-  std::string via;  // "" where there is none
+  std::string via;  // "" where there is none; an IPv4 route may go via an IPv6 address
   uint32_t weight = 0;
   uint32_t flags = 0;  // RTNH_F_ONLINK
 };
@@ -68,10 +71,11 @@ struct InterfaceState {
 Result<InterfaceState> save_interface(const std::string& name);
 
 // Brings interface `current` (its name now) back to `state`: name, MAC, MTU, master, up, neighbours,
-// addresses, routes, memberships. `current` may be another interface than the saved one, such as a TAP that
-// takes its place, as long as nothing else has its name. What is there already is no error. Does all that it
-// can and returns what it could not, a line each. Waits up to 3 s for an IPv6 address that a route names as
-// its source.
+// addresses, routes, memberships. A temporary (privacy) address comes back as a plain one that is deprecated:
+// its connections go on, and the kernel makes a new one for new connections. `current` may be another
+// interface than the saved one, such as a TAP that takes its place, as long as nothing else has its name.
+// What is there already is no error. Does all that it can and returns what it could not, a line each. Waits
+// up to 3 s for an IPv6 address that a route names as its source.
 std::vector<std::string> restore_interface(const std::string& current, const InterfaceState& state);
 
 // Whether a default route of any table goes through the interface.

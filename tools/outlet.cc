@@ -19,7 +19,6 @@ namespace {
 
 constexpr uint32_t kFrames = 256;  // in one go
 constexpr uint64_t kLinkNs = 10'000'000'000;
-constexpr uint32_t kShortest = 14;
 constexpr uint64_t kPiece = uint64_t{2} << 20;
 
 class PortOutlet final : public Outlet {
@@ -52,7 +51,7 @@ class PortOutlet final : public Outlet {
   std::vector<TransmitFrame> staged_;
   FreeBuffers receive_free_;
   bool started_ = false;
-  uint64_t given_ = 0, completed_ = 0, unfit_ = 0;
+  uint64_t given_ = 0, completed_ = 0, unfit_ = 0, refused_ = 0;
 };
 
 Result<std::unique_ptr<Outlet>> PortOutlet::open(const PortAddress& address, uint64_t arena_bytes) {
@@ -147,10 +146,12 @@ Result<bool> PortOutlet::push() {
   staged_.erase(staged_.begin(), staged_.begin() + taken);
   given_ += taken;
   collect();
-  if (taken != 0) return true;
+  const bool refuses = queue_->refused() != refused_;
+  refused_ = queue_->refused();
+  if (taken != 0 && !refuses) return true;
   port_->handle_event();
   if (!port_->link().present) return fail(Code::kGone, fmt::format("{} is gone", port_->address()));
-  return false;
+  return taken != 0;
 }
 
 Result<bool> PortOutlet::finish(int patience_ms) {

@@ -19,13 +19,16 @@ struct OutletCounts {
 
 class Outlet {
  public:
+  static constexpr size_t kShortest = 14;  // bytes of a frame: its header's
+
   virtual ~Outlet() = default;
 
   // Copies a frame, to be sent with the next push(). False: there is no room for it now. A frame that is too
   // long or too short is refused, and counted.
   virtual bool add(std::span<const std::byte> frame) = 0;
   // Hands over what was added, as far as the port takes it now; the rest stays for the next push(). True if
-  // it took something, or there was nothing. Errors: kGone.
+  // it took something, or there was nothing. Errors: kGone; an interface that is deleted takes and refuses
+  // everything before.
   virtual Result<bool> push() = 0;
   // Until the port is done with all of them, or has made no progress for `patience_ms`; false then.
   virtual Result<bool> finish(int patience_ms) = 0;

@@ -16,6 +16,7 @@ namespace {
 constexpr uint64_t kSpinNs = 60'000;  // a sleep may last so much longer than asked for
 constexpr uint64_t kLongestSleepNs = 100'000'000;
 constexpr double kSecond = 1e9;
+constexpr double kNeverNs = 4e18;  // more does not fit beside the time of day
 
 }  // namespace
 
@@ -64,7 +65,7 @@ uint64_t Pacer::due(uint64_t recorded_ns, uint32_t bytes) {
     after = bits_ * kSecond / options_.factor;
   ++frames_;
   bits_ += 8.0 * bytes;
-  return origin_ns_ + static_cast<uint64_t>(after);
+  return origin_ns_ + static_cast<uint64_t>(std::min(after, kNeverNs));
 }
 
 void Pacer::sent(uint64_t due_ns, uint64_t now_ns) {

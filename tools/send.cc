@@ -1,5 +1,6 @@
 // ringcap send: plays a file's frames out of a port, or through a running engine.
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ constexpr uint32_t kFrames = 256;  // that are given in one go
 constexpr uintmax_t kKeptBytes = uintmax_t{256}
                                  << 20;  // of a file that is read before the first frame leaves
 constexpr int kPatienceMs = 5'000;       // at the end: for what is on its way
+constexpr int kLookMs = 100;             // how long a pipe is waited for before anything else is looked at
 constexpr uint64_t kStuckNs = 10'000'000'000;
 constexpr uint64_t kProgressNs = 1'000'000'000;
 
@@ -82,11 +84,15 @@ class Frames {
     bool whole = true;
   };
 
+  enum class Next { kFrame, kNotYet, kEnd };
+
   static Result<Frames> open(const SendWords& words, bool flat_out);
   uint32_t link_type() const { return reader_.link_type(); }
   bool seekable() const { return reader_.seekable(); }
-  // False at the end, or at an error.
-  Result<bool> next(Frame& frame);
+  // kNotYet: a pipe has no more for now.
+  Result<Next> next(Frame& frame);
+  // A moment, or until a pipe has more; a signal ends it.
+  void wait() const;
 
  private:
   struct Kept {
@@ -98,7 +104,7 @@ class Frames {
 
   Frames(pcapfile::Reader reader, uint64_t passes) : reader_(std::move(reader)), passes_(passes) {}
   Result<void> keep();
-  Result<bool> read(Frame& frame);
+  Result<Next> read(Frame& frame);
   bool another_pass();
 
   pcapfile::Reader reader_;
@@ -113,7 +119,7 @@ Result<Frames> Frames::open(const SendWords& words, bool flat_out) {
   std::error_code none;
   const auto size = std::filesystem::file_size(words.file, none);
   const bool keeps = !none && size <= kKeptBytes && std::filesystem::is_regular_file(words.file, none);
-  auto reader = pcapfile::Reader::open(words.file, {.read_ahead = flat_out && !keeps});
+  auto reader = pcapfile::Reader::open(words.file, {.wait = false, .read_ahead = flat_out && !keeps});
   if (!reader) return std::unexpected(reader.error());
   Frames frames(std::move(*reader), words.loop.value);
   if (keeps)
@@ -134,37 +140,43 @@ Result<void> Frames::keep() {
   return reader_.rewind();
 }
 
-Result<bool> Frames::read(Frame& frame) {
+Result<Frames::Next> Frames::read(Frame& frame) {
   if (!kept_.empty()) {
     if (next_kept_ == kept_.size()) {
       next_kept_ = 0;
-      return false;
+      return Next::kEnd;
     }
     const Kept& kept = kept_[next_kept_++];
     frame = {std::span(bytes_).subspan(kept.at, kept.captured), kept.timestamp_ns, kept.whole};
-    return true;
+    return Next::kFrame;
   }
   pcapfile::Record record;
   const auto status = reader_.next(record);
   if (status == pcapfile::Reader::Status::kError) return std::unexpected(reader_.error());
-  if (status != pcapfile::Reader::Status::kRecord) return false;
+  if (status == pcapfile::Reader::Status::kNotYet) return Next::kNotYet;
+  if (status != pcapfile::Reader::Status::kRecord) return Next::kEnd;
   frame = {{record.data, record.captured}, record.timestamp_ns, record.captured == record.length};
-  return true;
+  return Next::kFrame;
 }
 
-Result<bool> Frames::next(Frame& frame) {
+void Frames::wait() const {
+  pollfd more{.fd = reader_.fd(), .events = POLLIN, .revents = 0};
+  ::poll(&more, 1, kLookMs);
+}
+
+Result<Frames::Next> Frames::next(Frame& frame) {
   for (;;) {
-    auto more = read(frame);
-    if (!more) return more;
-    if (*more) break;
-    if (!another_pass()) return false;
+    auto read_one = read(frame);
+    if (!read_one || *read_one == Next::kNotYet) return read_one;
+    if (*read_one == Next::kFrame) break;
+    if (!another_pass()) return Next::kEnd;
     if (kept_.empty())
       if (auto back = reader_.rewind(); !back) return std::unexpected(back.error());
   }
   if (in_pass_++ == 0) first_ns_ = frame.time_ns;
   last_ns_ = std::max(last_ns_, base_ns_ + (frame.time_ns - std::min(frame.time_ns, first_ns_)));
   frame.time_ns = last_ns_;
-  return true;
+  return Next::kFrame;
 }
 
 // A pass begins one mean distance after the one before it ended.
@@ -181,7 +193,8 @@ class Sending {
       : outlet_(outlet), frames_(std::move(frames)), pacer_(pace) {}
   Result<void> run();
   const Histogram& errors() const { return pacer_.errors(); }
-  uint64_t asked = 0, bytes = 0, cut = 0;
+  uint64_t asked = 0, cut = 0;
+  uint64_t fit = 0, bytes = 0;  // of those that can be sent, and theirs
   bool finished = true;
   uint64_t began_ns = 0, ended_ns = 0;
 
@@ -212,7 +225,10 @@ Result<void> Sending::add(const Frames::Frame& frame, uint64_t due_ns) {
                   "has it a link?");
   }
   ++asked;
-  bytes += frame.data.size();
+  if (frame.data.size() >= Outlet::kShortest && frame.data.size() <= outlet_.longest()) {
+    ++fit;
+    bytes += frame.data.size();
+  }
   if (!frame.whole) ++cut;
   due_.push_back(due_ns);
   return {};
@@ -233,9 +249,14 @@ Result<void> Sending::run() {
   Frames::Frame frame;
   Result<void> result;
   while (result && !stopped) {
-    auto more = frames_.next(frame);
+    const auto more = frames_.next(frame);
     if (!more) result = std::unexpected(more.error());
-    if (!more || !*more) break;
+    if (!more || *more == Frames::Next::kEnd) break;
+    if (*more == Frames::Next::kNotYet) {
+      result = push();
+      frames_.wait();
+      continue;
+    }
     const uint64_t due = pacer_.due(frame.time_ns, static_cast<uint32_t>(frame.data.size()));
     if (due > now_ns_ || due_.size() == kFrames) result = push();
     if (due > now_ns_) now_ns_ = wait_until(due, stopped);
@@ -268,7 +289,10 @@ void show(const Sending& sending, const Outlet& outlet, bool json) {
   const OutletCounts counts = outlet.counts();
   const double seconds = static_cast<double>(sending.ended_ns - sending.began_ns) / 1e9;
   const double rate = seconds > 0 ? static_cast<double>(counts.sent) / seconds : 0;
-  const double bits = seconds > 0 ? 8.0 * static_cast<double>(sending.bytes) / seconds : 0;
+  // Exact where the port took all that fit.
+  const double share =
+      sending.fit != 0 ? static_cast<double>(counts.sent) / static_cast<double>(sending.fit) : 0;
+  const double bits = seconds > 0 ? 8.0 * static_cast<double>(sending.bytes) * share / seconds : 0;
   const Histogram& errors = sending.errors();
   if (json) {
     nlohmann::ordered_json out = {

@@ -178,11 +178,21 @@ Result<void> Beside::take_nic(PortAddress& port) {
   if (auto waited = wait_for_guard(place, port.address); !waited) return waited;
   const auto nic = read_nic(place.roots, port.address);
   if (!nic) return std::unexpected(nic.error());
-  if (nic->driver != "vfio-pci") {
-    if (auto bound = bind_nic(place, *nic); !bound) return bound;
+  // The guard first: from the first change on there is somebody who gives the NIC back.
+  const auto guard = [&]() -> Result<void> {
+    auto started = start_adopt_guard(place, port.address, confirm_);
+    if (!started) return std::unexpected(started.error());
+    guard_ = std::make_shared<Fd>(std::move(*started));
+    return {};
+  };
+  nic_ = port.address;
+  if (nic->driver == "vfio-pci") {
+    if (auto guarded = guard(); !guarded) return guarded;
+  } else {
+    if (auto good = check_nothing_on_top(place.roots, *nic, ""); !good) return good;
+    if (auto bound = bind_nic(place, *nic, guard); !bound) return bound;
     spdlog::info("{} is bound to vfio-pci", nic->address);
   }
-  if (auto guarded = start_adopt_guard(place, port.address, confirm_); !guarded) return guarded;
   auto state = adopted_interface(place, port.address);
   if (!state) return std::unexpected(state.error());
   if (confirm_) spdlog::warn("{}", unless_kept(port.address, *confirm_));
@@ -196,6 +206,10 @@ void Beside::configure() const {
   if (!adopted_) return;
   for (const std::string& problem : restore_interface(adopted_->name, *adopted_))
     spdlog::warn("{}: {}", adopted_->name, problem);
+  if (!adopted_->master.empty())
+    spdlog::warn(
+        "{0} is in {1} again; what {1} was told of it as a port (VLANs, cost, priority) is not saved",
+        adopted_->name, adopted_->master);
   spdlog::info("{} has what the NIC's interface had; it goes back when the engine ends", adopted_->name);
 }
 
@@ -206,6 +220,10 @@ Result<std::unique_ptr<Port>> Beside::open(const std::string& engine_name) {
     return fail(Code::kUsage, fmt::format("{} is too long a name for an interface", tap_.name),
                 "name the TAP: --tap tap0");
   auto port = open_tap_port(tap_);
+  if (!port && adopts_ && port.error().code == Code::kUsage)
+    return fail(Code::kUsage, port.error().text,
+                fmt::format("--adopt needs the name that the NIC's interface had: ip link set {} name OTHER",
+                            tap_.name));
   if (!port) return std::unexpected(port.error());
   port_ = port->get();
   if (adopts_ && port_->persistent())
@@ -226,7 +244,21 @@ Result<void> Beside::add_to(engine::EngineOptions& options) {
                   name);
     (*engine)->request_stop();
   };
+  follow_guard(options);
   return add_filter(options);
+}
+
+// Closed at once, since it stays readable.
+void Beside::follow_guard(engine::EngineOptions& options) const {
+  if (!guard_) return;
+  options.watches.push_back(
+      {guard_->get(), [guard = guard_, nic = nic_] {
+         guard->reset();
+         spdlog::error(
+             "the guard of {0} was ended: {0} does not go back by itself any more; when "
+             "this engine has ended: ringcap unbind {0}",
+             nic);
+       }});
 }
 
 Result<void> Beside::add_filter(engine::EngineOptions& options) {

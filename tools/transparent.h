@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "capture/base/fd.h"
 #include "capture/engine/engine.h"
 #include "driver/ports/address.h"
 #include "driver/tap/port.h"
@@ -66,11 +67,14 @@ class Beside {
  private:
   Result<void> add_filter(engine::EngineOptions& options);
   Result<void> follow_addresses(engine::EngineOptions& options);
+  void follow_guard(engine::EngineOptions& options) const;
 
   bool has_tap_ = false;
   bool adopts_ = false;
   std::optional<std::chrono::milliseconds> confirm_;
   std::optional<InterfaceState> adopted_;
+  std::string nic_;
+  std::shared_ptr<Fd> guard_;  // readable when the guard was ended
   Transparent mode_ = Transparent::kOff;
   engine::Filter pass_;  // of --pass; empty: what a remote login needs
   TapOptions tap_;

@@ -134,6 +134,23 @@ TEST_F(BindTest, a_default_route_over_a_bridge_counts_for_the_nic_below) {
   EXPECT_NE(reason_to_keep().find("br7"), std::string::npos) << reason_to_keep();
 }
 
+TEST_F(BindTest, what_the_kernel_would_delete_with_the_nic_is_named_and_a_bridge_is_not) {
+  const fs::path interface = dir_.file("sys") / "class/net/eth7";
+  fs::create_directories(interface / "upper_br7");
+  fs::create_symlink("../br7", interface / "master");
+  EXPECT_TRUE(tools::check_nothing_on_top(place_.roots, nic(), ""));
+  fs::create_directories(interface / "upper_eth7.5");
+  fs::create_directories(interface / "upper_mac7");
+  const auto refused = tools::check_nothing_on_top(place_.roots, nic(), "ringcap bind --force eth7");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kUsage);
+  EXPECT_NE(refused.error().text.find("deletes eth7.5, mac7 with eth7"), std::string::npos)
+      << refused.error().text;
+  EXPECT_NE(refused.error().mend.find("ip link delete eth7.5; or, all the same: ringcap bind --force eth7"),
+            std::string::npos)
+      << refused.error().mend;
+}
+
 TEST_F(BindTest, the_nic_of_the_ssh_session_is_to_be_kept_even_under_sudo) {
   network_.ip({"addr", "add", "10.7.0.1/24", "dev", "eth7"});
   const fs::path self = dir_.file("proc") / std::to_string(::getpid());

@@ -1,7 +1,10 @@
 // ringcap send: real frames out of real interfaces, and through running engines.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <csignal>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "capture/pcapfile/reader.h"
@@ -128,6 +131,67 @@ TEST_F(SendCommand, a_signal_ends_it_with_what_was_sent_so_far) {
   process.signal(SIGINT);
   EXPECT_EQ(process.wait(), 0) << process.err();
   EXPECT_NE(process.out().find("pacing: late by"), std::string::npos) << process.out();
+}
+
+TEST_F(SendCommand, an_interface_that_is_deleted_ends_it_with_an_error) {
+  Engine engine = far_engine();
+  Process process =
+      start_ringcap({"send", "packet:near", file_, "--loop", "0", "--rate", "1000"}, {.network = &host_});
+  ASSERT_TRUE(wait_until([&] { return engine.stat()["ports"][0]["queues"][0]["taken"] > 10; }));
+  host_.ip({"link", "del", "dev", "near"});
+  EXPECT_EQ(process.wait(), 4);
+  EXPECT_NE(process.err().find("packet:near is gone"), std::string::npos) << process.err();
+  EXPECT_NE(process.out().find("frames were refused"), std::string::npos) << process.out();
+}
+
+TEST_F(SendCommand, a_signal_ends_it_while_a_pipe_says_nothing_and_what_came_before_was_sent) {
+  Engine engine = far_engine();
+  const std::string pipe = dir_.file("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const Fd writing(::open(pipe.c_str(), O_RDWR | O_CLOEXEC));
+  Process process = start_ringcap({"send", "packet:near", pipe, "--flat-out"}, {.network = &host_});
+  const std::string all = read_file(file_);
+  // The file's header, and three frames of it: each has a header of 16 bytes, its length in the third word.
+  size_t end = 24;
+  for (int i = 0; i < 3; ++i) {
+    uint32_t captured = 0;
+    std::memcpy(&captured, all.data() + end + 8, sizeof captured);
+    end += 16 + captured;
+  }
+  ASSERT_EQ(::write(writing.get(), all.data(), end), static_cast<ssize_t>(end));
+  EXPECT_TRUE(wait_until([&] { return engine.stat()["ports"][0]["queues"][0]["taken"] == 3; }));
+  process.signal(SIGINT);
+  EXPECT_EQ(process.wait(), 0) << process.err();
+  EXPECT_NE(process.out().find("3 of 3 frames sent"), std::string::npos) << process.out();
+}
+
+TEST_F(SendCommand, frames_that_cannot_be_sent_are_counted_and_are_in_no_rate) {
+  const auto frame = [](size_t bytes) {
+    std::string text(bytes, 'x');
+    const auto length = static_cast<uint32_t>(bytes);
+    std::string header(16, '\0');
+    for (const size_t at : {8, 12}) std::memcpy(header.data() + at, &length, sizeof length);
+    return header + text;
+  };
+  const std::string odd = dir_.file("odd.pcap");
+  write_file(odd, read_file(file_).substr(0, 24) + frame(0) + frame(13) + frame(14) + frame(1514) +
+                      frame(1515) + frame(60'000));
+  const Outcome sent = send({"packet:near", odd, "--json"});
+  EXPECT_EQ(sent.status, 3) << sent.err;
+  const json result = json::parse(sent.out);
+  EXPECT_EQ(result["asked"], 6);
+  EXPECT_EQ(result["sent"], 2);
+  EXPECT_EQ(result["refused"], 4);
+  EXPECT_EQ(result["bytes"], 1528);
+}
+
+TEST_F(SendCommand, a_file_that_is_cut_is_sent_up_to_there_and_what_is_missing_is_said) {
+  const std::string cut = dir_.file("cut.pcap"), whole = read_file(file_);
+  write_file(cut, whole.substr(0, whole.size() - 1));
+  const Outcome sent = send({"packet:near", cut, "--flat-out"});
+  EXPECT_EQ(sent.status, 2);
+  EXPECT_NE(sent.err.find("is cut at byte"), std::string::npos) << sent.err;
+  EXPECT_NE(sent.out.find("1999 of 1999 frames sent"), std::string::npos) << sent.out;
 }
 
 TEST_F(SendCommand, what_makes_no_sense_is_refused) {

@@ -293,13 +293,17 @@ TEST_F(Senders, that_wait_for_a_stuck_port_are_told_when_the_engine_ends_or_is_k
     const Sending sender(engine.name());
     while (sender.send(probe_frames(0, 64), 50) == 64) {
     }
+    // The engine may only have been slow: what it has room for after all is queued, and the next one waits.
     std::thread end([&] {
       if (killed)
         engine.process().kill();
       else
         engine.process().signal(SIGTERM);
     });
-    EXPECT_EQ(sender.send(probe_frames(0, 64), -1), RINGCAP_E_GONE);
+    int sent = 0;
+    while ((sent = sender.send(probe_frames(0, 64), -1)) > 0) {
+    }
+    EXPECT_EQ(sent, RINGCAP_E_GONE);
     EXPECT_EQ(ringcap_send_flush(sender.get(), -1), RINGCAP_E_GONE);
     EXPECT_NE(std::string(ringcap_sender_error(sender.get())->text).find("has ended"), std::string::npos);
     end.join();
@@ -319,12 +323,20 @@ TEST_F(Senders, with_a_full_ring_queue_what_fits_and_wait_as_long_as_they_are_to
     queued += static_cast<uint64_t>(now);
     return now < 64 && sender.send({probe_frame(queued)}, 100) == 0;
   }));
-  auto start = std::chrono::steady_clock::now();
-  EXPECT_EQ(sender.send(probe_frames(queued, 1000), 0), 0);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
-  start = std::chrono::steady_clock::now();
-  EXPECT_EQ(sender.send(probe_frames(queued, 1000), 300), 0);
-  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(300));
+  // An engine that was only slow takes some after all: then once more.
+  const auto full_after = [&](int timeout_ms) {
+    std::chrono::steady_clock::duration took{};
+    EXPECT_TRUE(wait_until([&] {
+      const auto start = std::chrono::steady_clock::now();
+      const int now = sender.send(probe_frames(queued, 1000), timeout_ms);
+      took = std::chrono::steady_clock::now() - start;
+      queued += static_cast<uint64_t>(std::max(now, 0));
+      return now == 0;
+    }));
+    return took;
+  };
+  EXPECT_LT(full_after(0), std::chrono::seconds(10));
+  EXPECT_GE(full_after(300), std::chrono::milliseconds(300));
   EXPECT_EQ(ringcap_send_flush(sender.get(), 50), 1);
   std::thread later([this] { unstick(); });
   EXPECT_EQ(sender.send(probe_frames(queued, 1000), -1), 1000);

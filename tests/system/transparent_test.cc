@@ -157,7 +157,8 @@ TEST(Transparent, a_tap_that_is_deleted_is_reported_and_the_capture_goes_on) {
   host.ip({"link", "del", "dev", "lan"});
   EXPECT_TRUE(wait_until([&] { return to_the_kernel(engine)["refused"] > 0; }));
   EXPECT_EQ(ringcap({"capture", engine.name(), "-w", dir.file("taken.pcap"), "-c", "100"}).status, 0);
-  EXPECT_NE(engine.process().err().find("tap:lan is gone"), std::string::npos) << engine.process().err();
+  EXPECT_TRUE(wait_until([&] { return engine.process().err().find("tap:lan is gone") != std::string::npos; }))
+      << engine.process().err();
   EXPECT_EQ(engine.imbalance(), "");
 }
 

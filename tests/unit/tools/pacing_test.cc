@@ -42,6 +42,14 @@ TEST(Pacer, recorded_distances_are_divided_by_the_speed) {
   EXPECT_EQ(pacer.due(4'000'000'000, 60), first);  // a time that goes back is no debt
 }
 
+TEST(Pacer, a_speed_next_to_nothing_is_slow_and_not_flat_out) {
+  for (const double factor : {1e-300, 1e-15}) {
+    Pacer pacer({.pace = Pace::kRecorded, .factor = factor});
+    const uint64_t first = pacer.due(5'000'000'000, 60);
+    EXPECT_GT(pacer.due(5'010'000'000, 60), first + 365 * 86'400 * uint64_t{1'000'000'000});
+  }
+}
+
 TEST(Pacer, bits_a_second_leave_time_for_each_frames_bytes) {
   Pacer pacer({.pace = Pace::kBits, .factor = 8e6});  // a byte a microsecond
   const uint64_t first = pacer.due(0, 1500);
