@@ -356,9 +356,16 @@ def not_confirmed(connection, before):
 def guard_killed(engine, before):
     """Engine and guard: the engine says that nobody gives the NIC back, and by which command it goes back."""
     def guards():
-        return subprocess.run(["pgrep", "-x", "ringcap-guard"], stdout=subprocess.PIPE, check=False, text=True).stdout.split()
+        found = []
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if "(ringcap-guard) S" in (process / "stat").read_text():  # not one that has ended and waits to be reaped
+                    found.append(int(process.name))
+            except OSError:  # ended just now
+                pass
+        return found
     until(lambda: len(guards()) == 1, "the guards of earlier engines have ended")
-    os.kill(int(guards()[0]), signal.SIGKILL)
+    os.kill(guards()[0], signal.SIGKILL)
     until(lambda: f"ringcap unbind {NIC}" in engine.said(), "the engine says that its guard is gone")
     engine.process.kill()
     engine.process.wait()
