@@ -104,7 +104,8 @@ class KernelActor {
     }
   }
   void take(const std::string& driver) {
-    if (driver == broken_driver) return;
+    // A probe that was asked for by somebody who was killed may be looked at after the next one's request.
+    if (driver == broken_driver || !this->driver().empty()) return;
     set_driver(driver);
     if (driver == "e1000e") add_interface(new_name);
   }
