@@ -1,6 +1,7 @@
 // libpcap's public functions, one line each: those of 1.10, and those of its remote capture, which is
 // compiled into some builds only. real.h makes a table of pointers from the list, exports.cc the exported
-// functions. pcap.map names the same symbols (tests/system/pcap_symbols_test compares them).
+// functions. pcap.map names the same symbols, and newer.h's (tests/system/pcap/symbols_test.cc compares
+// them).
 //
 //   FORWARDED(return type, name, value where the real library lacks it, parameters, arguments...)
 //     only goes to the real library

@@ -22,6 +22,7 @@ namespace ringcap::shim {
 struct Real {
   std::string error;  // why there is none; "": it is loaded
   std::string path;
+  void* library = nullptr;  // of dlopen()
 #define RINGCAP_POINTER(ret, name, lacking, params, ...) ret(*name) params = nullptr;
   RINGCAP_PCAP_FORWARDED(RINGCAP_POINTER)
   RINGCAP_PCAP_HANDLED(RINGCAP_POINTER)

@@ -59,6 +59,11 @@ std::vector<std::string> in_directory(const std::string& directory) {
   return versions;
 }
 
+std::string given_path() {
+  const char* given = ::secure_getenv("RINGCAP_PCAP_REAL");
+  return given == nullptr ? "" : given;
+}
+
 template <typename T>
 T number_at(std::string_view bytes, size_t offset) {
   T value{};
@@ -101,20 +106,22 @@ bool is_real(const std::string& path) {
   return bytes.starts_with("\177ELF") && ::memmem(bytes.data(), bytes.size(), kMark, kMarkBytes) == nullptr;
 }
 
-std::vector<std::string> real_candidates() {
-  if (const char* given = ::secure_getenv("RINGCAP_PCAP_REAL"); given != nullptr && *given != 0)
-    return {given};
+std::vector<std::string> known_candidates() {
+  if (const auto given = given_path(); !given.empty()) return {given};
   std::vector<std::string> paths;
   const std::string cache = contents("/etc/ld.so.cache");
   for (const char* name : {"libpcap.so.0.8", "libpcap.so.1"})
     for (auto& path : cached_paths(cache, name)) paths.push_back(std::move(path));
+  return paths;
+}
+
+std::vector<std::string> other_candidates() {
+  std::vector<std::string> paths;
+  if (!given_path().empty()) return paths;
   for (const char* directory : {"/usr/lib/" RINGCAP_MULTIARCH, "/lib/" RINGCAP_MULTIARCH, "/usr/lib64",
                                 "/lib64", "/usr/lib", "/lib", "/usr/local/lib"})
     for (auto& path : in_directory(directory)) paths.push_back(std::move(path));
-  std::vector<std::string> found;
-  for (auto& path : paths)
-    if (std::ranges::find(found, path) == found.end()) found.push_back(std::move(path));
-  return found;
+  return paths;
 }
 
 }  // namespace ringcap::shim

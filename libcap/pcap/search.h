@@ -8,9 +8,11 @@
 namespace ringcap::shim {
 
 // Absolute paths of files that may be libpcap, the best first: RINGCAP_PCAP_REAL alone where it is set; else
-// what the dynamic linker's cache names, then the usual directories (where the system's name was diverted
-// to the shim, libpcap still has its full version's name).
-std::vector<std::string> real_candidates();
+// what the dynamic linker's cache names.
+std::vector<std::string> known_candidates();
+// Where that has none: those of the usual directories. Apart, since a profile of AppArmor's that lets a
+// program load libraries need not let it list their directories.
+std::vector<std::string> other_candidates();
 
 // A library, and not this shim (any copy of it).
 bool is_real(const std::string& path);
