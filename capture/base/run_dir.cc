@@ -19,6 +19,13 @@ namespace fs = std::filesystem;
 
 namespace {
 constexpr int kLockTries = 100;  // a millisecond apart
+
+// EWOULDBLOCK: an engine called `name` holds its lock. Else what was found instead: an errno, 0 a free lock.
+int look_for_engine(const std::string& dir, const std::string& name) {
+  const Fd fd(::open(lock_path(dir, name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return errno;
+  return ::flock(fd.get(), LOCK_SH | LOCK_NB) == 0 ? 0 : errno;  // and let go of with the descriptor
+}
 }  // namespace
 
 std::vector<std::string> run_dirs() {
@@ -55,10 +62,7 @@ Result<Fd> lock_engine(const std::string& dir, const std::string& name) {
 }
 
 bool engine_runs(const std::string& dir, const std::string& name) {
-  const Fd fd(::open(lock_path(dir, name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd) return false;
-  if (::flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return false;  // and let go of with the descriptor
-  return errno == EWOULDBLOCK;
+  return look_for_engine(dir, name) == EWOULDBLOCK;
 }
 
 std::vector<std::string> list_engines() {
@@ -77,8 +81,17 @@ std::vector<std::string> list_engines() {
 }
 
 Result<std::string> find_engine(const std::string& name) {
-  for (const auto& dir : run_dirs())
-    if (engine_runs(dir, name)) return dir;
+  std::string refused;
+  for (const auto& dir : run_dirs()) {
+    const int found = look_for_engine(dir, name);
+    if (found == EWOULDBLOCK) return dir;
+    if (found == EACCES || found == EPERM) refused = lock_path(dir, name);
+  }
+  if (!refused.empty())
+    return fail(
+        Code::kPermission,
+        fmt::format("cannot look whether engine {} runs ({}: permission denied)", name, refused),
+        "look at the modes of that directory; AppArmor may keep this program from it, too: see docs/pcap.md");
   const auto names = list_engines();
   return fail(Code::kNotFound, fmt::format("no engine called {} runs", name),
               names.empty() ? "none runs at all; start one: ringcap up PORT --name " + name

@@ -27,7 +27,8 @@ inline std::string lock_path(const std::string& dir, const std::string& name) {
 Result<Fd> lock_engine(const std::string& dir, const std::string& name);
 // Whether an engine called `name` holds its lock in `dir`.
 bool engine_runs(const std::string& dir, const std::string& name);
-// The directory in which an engine called `name` runs; kNotFound names those that do run.
+// The directory in which an engine called `name` runs; kNotFound names those that do run, kPermission: it may
+// not be looked for.
 Result<std::string> find_engine(const std::string& name);
 // Names of all running engines, sorted.
 std::vector<std::string> list_engines();
