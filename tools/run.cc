@@ -99,12 +99,15 @@ int run_run(const Words& words) {
 
   const auto file = find_program(program.front());
   if (!file) return report(file.error());
-  for (const auto& what : programs_of(*file)) {
+  for (const auto& what : programs_of(*file))
     if (const auto works = check_program(what); !works) return report(works.error());
-    if (const auto warning = confinement(what); !warning.empty()) say(warning);
-  }
   const auto shim = shim_directory();
   if (!shim) return report(shim.error());
+  for (const auto& what : programs_of(*file)) {
+    const auto warning = confinement(what, *shim + "/" + kShim);
+    if (!warning) return report(warning.error());
+    if (!warning->empty()) say(*warning);
+  }
   if (preload) {
     put_first("LD_PRELOAD", *shim + "/" + kShim);
   } else {

@@ -16,7 +16,9 @@ std::vector<std::string> programs_of(const std::string& file);
 // statically), and what to do.
 Result<void> check_program(const std::string& file);
 
-// "": nothing confines it. Else a sentence: an AppArmor profile may keep it from the engine, and what to add.
-std::string confinement(const std::string& file);
+// Whether AppArmor lets the program load the shim and reach engines. An error says which rules its profile
+// lacks, and how to add them. "": it does. Else a sentence: the kernel does not say, and what to do if it
+// does not.
+Result<std::string> confinement(const std::string& file, const std::string& shim);
 
 }  // namespace ringcap::tools

@@ -2,6 +2,7 @@
 // count, end on Ctrl-C, and what they write is right.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <csignal>
@@ -285,11 +286,18 @@ TEST(RingcapRun, says_when_a_program_cannot_have_the_shim_and_what_to_do) {
   const std::string copy = dir.file("tcpdump");
   fs::copy_file("/usr/bin/tcpdump", copy);
   fs::permissions(copy, fs::perms::set_uid | fs::perms(0755));
-  const auto other = ringcap({"run", copy, "-D"}, {.uid = 65534});
-  EXPECT_EQ(other.status, 5) << other.err;
-  EXPECT_NE(other.err.find("is set-user-ID"), std::string::npos) << other.err;
+  struct statvfs mount{};
+  ASSERT_EQ(::statvfs(copy.c_str(), &mount), 0);
+  if ((mount.f_flag & ST_NOSUID) == 0) {
+    const auto other = ringcap({"run", copy, "-D"}, {.uid = 65534});
+    EXPECT_EQ(other.status, 5) << other.err;
+    EXPECT_NE(other.err.find("is set-user-ID"), std::string::npos) << other.err;
+  }
   EXPECT_EQ(ringcap({"run", copy, "--version"}).status, 0)
       << "root's own set-user-ID program is no other user's";
+  const auto ignored =
+      run({"setpriv", "--no-new-privs", RINGCAP_PROGRAM, "run", copy, "--version"}, {.uid = 65534});
+  EXPECT_EQ(ignored.status, 0) << "the kernel takes no notice of it there: " << ignored.err;
   fs::permissions(copy, fs::perms(0755));
   if (run({"setcap", "cap_net_raw+ep", copy}).status == 0) {
     const auto capable = ringcap({"run", copy, "-D"}, {.uid = 65534});
@@ -318,6 +326,7 @@ TEST(PcapInstalled,
   const std::string home = run({"find", prefix, "-path", "*/ringcap/pcap"}).out;
   const std::string shim = home.substr(0, home.find('\n'));
   ASSERT_TRUE(fs::exists(shim + "/libpcap.so.0.8")) << home;
+  EXPECT_EQ(read_file(shim + "/ld.so.conf"), shim + "\n");
   EXPECT_EQ(fs::read_symlink(shim + "/libpcap.so.1"), "libpcap.so.0.8");
   EXPECT_EQ(fs::read_symlink(shim + "/libpcap.so"), "libpcap.so.0.8");
   write_file(
@@ -333,6 +342,48 @@ TEST(PcapInstalled,
     EXPECT_NE(libraries.find("ringcap/pcap"), std::string::npos) << libraries;
     EXPECT_NE(run({"env", "-i", dir.file("x")}).out.find("libpcap version"), std::string::npos);
   }
+}
+
+// docs/pcap.md's "In the system's libpcap's place", in a copy of the root directory that is gone afterwards.
+// $1: a directory for it, $2: the build, $3: the engine's run directory, $4: the device.
+constexpr const char* kInPlace = R"sh(
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs $1
+mkdir $1/upper $1/work $1/root
+mount -t overlay -o lowerdir=/,upperdir=$1/upper,workdir=$1/work overlay $1/root || exit 77
+mkdir -p $1/root$2 $1/root/run/ringcap
+for place in /proc /dev $2; do mount --rbind $place $1/root$place; done
+mount --bind $3 $1/root/run/ringcap
+exec chroot $1/root sh -c '
+  set -e
+  cmake --install $2 --component pcap --prefix /usr/local >/dev/null
+  D=$(dirname $(find /usr/local -path "*/ringcap/pcap/ld.so.conf"))
+  cp /usr/bin/tcpdump /usr/local/bin/raised && chmod 4755 /usr/local/bin/raised
+  shows() { ldd /usr/local/bin/raised | grep -c "$D/libpcap.so.0.8" || true; }
+  update-alternatives --install /etc/ld.so.conf.d/00-libpcap.conf libpcap.conf $D/ld.so.conf 20
+  update-alternatives --install /etc/ld.so.conf.d/00-libpcap.conf libpcap.conf /dev/null 10
+  ldconfig
+  echo "in its place: $(shows)"
+  ldconfig  # as any package runs it
+  echo "still: $(shows)"
+  setpriv --reuid 65534 --clear-groups /usr/local/bin/raised -nn -c 1 -i $4
+  update-alternatives --set libpcap.conf /dev/null
+  ldconfig
+  echo "chosen away: $(shows)"' sh "$@"
+)sh";
+
+TEST(PcapInstalled, the_dynamic_linkers_cache_gives_the_shim_to_set_user_ID_programs_too) {
+  const Busy lab;
+  fs::create_directory(lab.file("place"));
+  const auto outcome = run({"unshare", "--mount", "sh", "-c", kInPlace, "sh", lab.file("place"),
+                            RINGCAP_BINARY_DIR, lab.dir.run_dir(), lab.device()},
+                           {.network = &lab.network});
+  if (outcome.status == 77) GTEST_SKIP() << "no overlay on this root directory: " << outcome.err;
+  EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
+  for (const std::string said : {"in its place: 1\n", "still: 1\n", "chosen away: 0\n"})
+    EXPECT_NE(outcome.out.find(said), std::string::npos) << said << outcome.out << outcome.err;
+  EXPECT_NE(outcome.err.find("1 packet captured"), std::string::npos) << outcome.err;
 }
 
 TEST(PcapInstalled, counters_of_64_bits_come_through_an_inline_function_on_any_handle) {
