@@ -248,11 +248,9 @@ void pcap_breakloop(Handle& h) {
   if (h.activated()) h.client->break_loop();
 }
 
-int pcap_getnonblock(Handle& h, char* errbuf) {
-  if (h.activated()) return h.options.nonblock ? 1 : 0;
-  const int code = h.not_activated();
-  put_text(errbuf, h.error);
-  return code;
+// As in libpcap, PCAP_ERROR_NOT_ACTIVATED leaves the caller's buffer alone.
+int pcap_getnonblock(Handle& h, char*) {
+  return h.activated() ? static_cast<int>(h.options.nonblock) : h.not_activated();
 }
 
 int pcap_setnonblock(Handle& h, int nonblock, char*) {

@@ -10,8 +10,8 @@
 namespace ringcap::test {
 namespace {
 
-void expect_the_same(const std::string& what) {
-  const Lab lab;
+void expect_the_same(const std::string& what, std::vector<std::string> options = {}) {
+  const Lab lab(std::move(options));
   const auto real = lab.real(what);
   ASSERT_EQ(real.status, 0) << real.out << real.err;
   ASSERT_FALSE(real.out.empty());
@@ -61,10 +61,37 @@ TEST(PcapCompare, statistics_can_be_asked_for_in_a_signal_handler) {
   expect_the_same("statistics_in_handlers");
 }
 
+// The corners (corners.cc).
+TEST(PcapCompare, counts_of_0_and_minus_1_are_all_there_is) { expect_the_same("counts"); }
+TEST(PcapCompare, non_blocking_mode_is_set_before_and_after_activation) { expect_the_same("nonblock"); }
+TEST(PcapCompare, after_an_activation_that_failed_a_handle_is_as_before_it) {
+  expect_the_same("after_failure");
+}
+TEST(PcapCompare, null_pointers_do_what_they_do_in_libpcap) { expect_the_same("nulls"); }
+TEST(PcapCompare, a_signal_alone_does_not_end_a_loop) { expect_the_same("interrupted"); }
+TEST(PcapCompare, frames_are_sent_and_refused_as_by_libpcap) {
+  expect_the_same("sends", {"--send-group", "root"});
+}
+TEST(PcapCompare, dumps_into_streams_onto_full_disks_and_appended_are_libpcaps) {
+  expect_the_same("more_dumps");
+}
+TEST(PcapCompare, received_is_dropped_and_handed_out) { expect_the_same("overrun"); }
+TEST(PcapCompare, a_program_that_captures_gets_no_thread_and_no_signal_handler) {
+  expect_the_same("footprint");
+}
+TEST(PcapCompare, lists_before_activation_and_errors_of_open_live_are_libpcaps) { expect_the_same("lists"); }
+TEST(PcapCompare, functions_without_a_handle_get_their_arguments_in_their_places) {
+  expect_the_same("forwarded");
+}
+
 // Where libpcap 1.10 on Linux does not do what its man pages say, the man page counts.
 
 TEST(PcapShim, breakloop_in_a_callback_ends_a_dispatch_at_that_frame_and_the_rest_comes_later) {
   expect_of_the_shim("breaks_in_dispatch", "dispatch: 3 frames in all, then -2\nthe rest: 7\n");
+}
+
+TEST(PcapShim, a_break_at_the_last_frame_of_a_count_is_for_the_next_call) {
+  expect_of_the_shim("break_at_the_count", "loop 5, broken at the fifth: 0, 5 frames, then -2\n");
 }
 
 TEST(PcapShim, inbound_outbound_ifindex_and_setdirection_go_by_the_frames_direction) {
@@ -172,6 +199,12 @@ TEST(PcapShim, activation_says_what_is_wrong_with_libpcaps_codes) {
   const auto refused = open(lab.device(), 65534);
   EXPECT_EQ(refused.status, 1);
   EXPECT_NE(refused.err.find("You don't have permission"), std::string::npos) << refused.err;
+  // As AppArmor keeps a program from the files that say which engines run: that is no engine that does not
+  // run.
+  fs::permissions(lab.dir.run_dir() / (lab.engine->name() + ".lock"), fs::perms::none);
+  const auto confined = open(lab.device(), 65534);
+  EXPECT_NE(confined.err.find("You don't have permission"), std::string::npos) << confined.err;
+  EXPECT_NE(confined.err.find("cannot look whether engine"), std::string::npos) << confined.err;
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 // The tests run it with the system's libpcap on a network interface and with the shim on an engine of that
 // interface, and compare the output. SENDER is the interface at the other end, which this program sends
 // its frames by. Exit status 0: the case ran to its end.
+#include "tests/system/pcap/probe.h"
+
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -32,134 +34,8 @@
 
 #include "libcap/pcap/ringcap_pcap.h"
 
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-
+namespace ringcap::probe {
 namespace {
-
-std::string device, sender;
-char errbuf[PCAP_ERRBUF_SIZE];
-
-#define SAY(...) (std::printf(__VA_ARGS__), std::fflush(stdout))
-
-[[noreturn]] void give_up(const char* what) {
-  std::fprintf(stderr, "pcap_probe: %s\n", what);
-  std::exit(1);
-}
-
-double now() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9;
-}
-
-// ---- sending -------------------------------------------------------------------------------------------
-
-int raw_socket(const std::string& interface) {
-  const int fd = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(0x0800));
-  sockaddr_ll address{};
-  address.sll_family = AF_PACKET;
-  address.sll_ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
-  address.sll_protocol = htons(0x0800);
-  if (fd < 0 || ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) give_up("raw socket");
-  return fd;
-}
-
-// An Ethernet frame of `bytes` with an IPv4 header, UDP to `port`, and its number in the last byte.
-std::vector<unsigned char> frame(int number, int port, size_t bytes = 100, bool vlan = false) {
-  std::vector<unsigned char> f(bytes, 0);
-  for (size_t i = 0; i < 12; ++i) f[i] = i < 6 ? 0xff : static_cast<unsigned char>(2 + i);
-  size_t at = 12;
-  if (vlan) {
-    const unsigned char tag[] = {0x81, 0x00, 0x00, 0x05};
-    std::copy(std::begin(tag), std::end(tag), &f[at]);
-    at += 4;
-  }
-  f[at] = 0x08;
-  const size_t ip = at + 2;
-  f[ip] = 0x45;
-  f[ip + 3] = static_cast<unsigned char>(bytes - ip);
-  f[ip + 8] = 64;
-  f[ip + 9] = 17;
-  f[ip + 12] = f[ip + 16] = 10;
-  f[ip + 15] = 1;
-  f[ip + 19] = 2;
-  unsigned sum = 0;
-  for (size_t i = 0; i < 20; i += 2) sum += static_cast<unsigned>(f[ip + i] << 8 | f[ip + i + 1]);
-  sum = ~((sum >> 16) + (sum & 0xffff)) & 0xffff;
-  f[ip + 10] = static_cast<unsigned char>(sum >> 8);
-  f[ip + 11] = static_cast<unsigned char>(sum);
-  f[ip + 22] = static_cast<unsigned char>(port >> 8);
-  f[ip + 23] = static_cast<unsigned char>(port);
-  f[ip + 25] = static_cast<unsigned char>(bytes - ip - 20);
-  const char payload[] = "hello";
-  if (bytes >= ip + 34) std::copy(payload, payload + 5, &f[ip + 28]);
-  f.back() = static_cast<unsigned char>(number);
-  return f;
-}
-
-void send(int count, int port = 7, int first = 0, const std::string& by = sender, size_t bytes = 100,
-          bool vlan = false) {
-  static std::map<std::string, int> sockets;
-  auto [at, is_new] = sockets.try_emplace(by, -1);
-  if (is_new) at->second = raw_socket(by);
-  for (int i = 0; i < count; ++i) {
-    const auto f = frame(first + i, port, bytes, vlan);
-    if (::send(at->second, f.data(), f.size(), 0) != static_cast<ssize_t>(f.size())) give_up("send");
-  }
-}
-
-// ---- opening -------------------------------------------------------------------------------------------
-
-struct Opening {
-  int snaplen = 65535;
-  int timeout_ms = 50;
-  bool immediate = false;
-  bool nano = false;
-};
-
-pcap_t* open_device(const Opening& how = {}) {
-  pcap_t* p = pcap_create(device.c_str(), errbuf);
-  if (p == nullptr) give_up(errbuf);
-  pcap_set_snaplen(p, how.snaplen);
-  pcap_set_timeout(p, how.timeout_ms);
-  pcap_set_immediate_mode(p, how.immediate);
-  if (how.nano) pcap_set_tstamp_precision(p, PCAP_TSTAMP_PRECISION_NANO);
-  if (pcap_activate(p) < 0) give_up(pcap_geterr(p));
-  return p;
-}
-
-void set_filter(pcap_t* p, const char* text) {
-  bpf_program program{};
-  if (pcap_compile(p, &program, text, 1, PCAP_NETMASK_UNKNOWN) != 0) give_up(pcap_geterr(p));
-  if (pcap_setfilter(p, &program) != 0) give_up(pcap_geterr(p));
-  pcap_freecode(&program);
-}
-
-void count_frames(u_char* user, const pcap_pkthdr*, const u_char*) { ++*reinterpret_cast<int*>(user); }
-
-// Reads until `count` came, or nothing more comes for a while. How many came.
-int read_frames(pcap_t* p, int count, double seconds = 10) {
-  int got = 0;
-  pcap_setnonblock(p, 1, errbuf);
-  const double end = now() + seconds;
-  while (got < count && now() < end) {
-    if (pcap_dispatch(p, count - got, count_frames, reinterpret_cast<u_char*>(&got)) < 0)
-      give_up(pcap_geterr(p));
-    if (got < count) ::poll(nullptr, 0, 1);
-  }
-  pcap_setnonblock(p, 0, errbuf);
-  return got;
-}
-
-// Reads what is there until nothing came for 0.3 seconds.
-int read_rest(pcap_t* p) {
-  int got = 0;
-  pcap_setnonblock(p, 1, errbuf);
-  for (double last = now(); now() - last < 0.3; ::poll(nullptr, 0, 5))
-    if (pcap_dispatch(p, -1, count_frames, reinterpret_cast<u_char*>(&got)) > 0) last = now();
-  pcap_setnonblock(p, 0, errbuf);
-  return got;
-}
 
 // ---- the cases -----------------------------------------------------------------------------------------
 
@@ -738,6 +614,26 @@ void lacking() {
   SAY("%s\n", errbuf);
 }
 
+// The options of libpcap's main branch, which no header here declares.
+void newer() {
+  const auto find = [](const char* name) {
+    void* function = ::dlsym(RTLD_DEFAULT, name);
+    if (function == nullptr) give_up("not exported");
+    return function;
+  };
+  void* options = reinterpret_cast<void* (*)()>(find("pcap_alloc_option"))();
+  SAY("alloc %d, set int %d", options != nullptr,
+      reinterpret_cast<int (*)(void*, int, int)>(find("pcap_set_option_int"))(options, 1, 9));
+  SAY(", string %d",
+      reinterpret_cast<int (*)(void*, int, const char*)>(find("pcap_set_option_string"))(options, 2, "plug"));
+  const auto get_int = reinterpret_cast<int (*)(void*, int)>(find("pcap_get_option_int"));
+  const auto get_string = reinterpret_cast<const char* (*)(void*, int)>(find("pcap_get_option_string"));
+  const char* text = get_string(options, 2);
+  SAY(", get int %d, string %s\n", get_int(options, 1), text == nullptr ? "(null)" : text);
+  reinterpret_cast<void (*)(void*)>(find("pcap_free_option"))(options);
+  if (options != nullptr) SAY("freed %d\n", get_int(options, 4711));
+}
+
 void no_real() {
   pcap_if_t* list = nullptr;
   SAY("%d ", pcap_findalldevs(&list, errbuf));
@@ -826,7 +722,7 @@ void send_for_ever() {
   }
 }
 
-const std::map<std::string, void (*)()> kCases = {
+const Cases kCases = {
     {"not_activated", not_activated},
     {"activated", activated},
     {"snaplens", snaplens},
@@ -852,6 +748,7 @@ const std::map<std::string, void (*)()> kCases = {
     {"statistics_in_handlers", statistics_in_handlers},
     {"loaded", loaded},
     {"lacking", lacking},
+    {"newer", newer},
     {"no_real", no_real},
     {"until_the_end", until_the_end},
     {"writes_into_frames", writes_into_frames},
@@ -861,10 +758,14 @@ const std::map<std::string, void (*)()> kCases = {
 };
 
 }  // namespace
+}  // namespace ringcap::probe
 
 int main(int argc, char** argv) {
-  const auto found = argc > 1 ? kCases.find(argv[1]) : kCases.end();
-  if (found == kCases.end()) give_up("no such case");
+  using namespace ringcap::probe;
+  auto cases = kCases;
+  cases.insert(kCorners.begin(), kCorners.end());
+  const auto found = argc > 1 ? cases.find(argv[1]) : cases.end();
+  if (found == cases.end()) give_up("no such case");
   if (argc > 2) device = argv[2];
   if (argc > 3) sender = argv[3];
   found->second();
