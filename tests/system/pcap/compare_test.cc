@@ -94,6 +94,10 @@ TEST(PcapShim, a_break_at_the_last_frame_of_a_count_is_for_the_next_call) {
   expect_of_the_shim("break_at_the_count", "loop 5, broken at the fifth: 0, 5 frames, then -2\n");
 }
 
+TEST(PcapShim, after_an_activation_that_failed_a_handle_can_be_activated_again) {
+  expect_of_the_shim("activated_again", "not there: -5 and -5\nrfmon: 0 -6, without it 0 0, loop 0\n");
+}
+
 TEST(PcapShim, inbound_outbound_ifindex_and_setdirection_go_by_the_frames_direction) {
   expect_of_the_shim("directions",
                      "inbound: 3\noutbound: 2\nudp and inbound: 3\nnot outbound: 3\nifindex: 5\nifindex: 0\n"

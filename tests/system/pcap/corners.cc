@@ -100,34 +100,48 @@ void after_failure() {
       pcap_set_timeout(p, 10), pcap_set_immediate_mode(p, 1), pcap_set_buffer_size(p, 1 << 20),
       pcap_set_rfmon(p, 0), pcap_set_tstamp_precision(p, PCAP_TSTAMP_PRECISION_NANO));
   SAY("precision %d\n", pcap_get_tstamp_precision(p));
-  for (int i = 0; i < 2; ++i) {
-    SAY("activate %d", pcap_activate(p));
-    SAY(", with a text %d\n", pcap_geterr(p)[0] != 0);
-    pcap_stat stats;
-    bpf_program program{};
-    int got = 0;
-    const auto say = [&](const char* name, int code) { SAY("%s %d %s\n", name, code, pcap_geterr(p)); };
-    say("dispatch", pcap_dispatch(p, 1, count_frames, address_of(got)));
-    say("stats", pcap_stats(p, &stats));
-    say("setfilter", pcap_setfilter(p, &program));
-    say("compile", pcap_compile(p, &program, "udp", 1, 0));
-    say("inject", pcap_inject(p, "x", 1));
-    SAY("datalink %d snapshot %d bufsize %d fileno %d selectable %d\n", pcap_datalink(p), pcap_snapshot(p),
-        pcap_bufsize(p), pcap_fileno(p), pcap_get_selectable_fd(p));
-    SAY("nonblock %d %d\n", pcap_getnonblock(p, errbuf), pcap_setnonblock(p, 1, errbuf));
-    SAY("set again: %d %d %d\n", pcap_set_snaplen(p, 200), pcap_set_timeout(p, 20), pcap_set_rfmon(p, 0));
-  }
+  SAY("activate %d", pcap_activate(p));
+  SAY(", with a text %d\n", pcap_geterr(p)[0] != 0);
+  pcap_stat stats;
+  bpf_program program{};
+  int got = 0;
+  const auto say = [&](const char* name, int code) { SAY("%s %d %s\n", name, code, pcap_geterr(p)); };
+  say("dispatch", pcap_dispatch(p, 1, count_frames, address_of(got)));
+  say("stats", pcap_stats(p, &stats));
+  say("setfilter", pcap_setfilter(p, &program));
+  say("compile", pcap_compile(p, &program, "udp", 1, 0));
+  say("inject", pcap_inject(p, "x", 1));
+  SAY("datalink %d snapshot %d bufsize %d fileno %d selectable %d\n", pcap_datalink(p), pcap_snapshot(p),
+      pcap_bufsize(p), pcap_fileno(p), pcap_get_selectable_fd(p));
+  SAY("nonblock %d %d\n", pcap_getnonblock(p, errbuf), pcap_setnonblock(p, 1, errbuf));
+  SAY("set again: %d %d %d\n", pcap_set_snaplen(p, 200), pcap_set_timeout(p, 20), pcap_set_rfmon(p, 0));
   pcap_close(p);
   p = pcap_create(real_device.c_str(), errbuf);
   SAY("rfmon: can %d, set %d", pcap_can_set_rfmon(p), pcap_set_rfmon(p, 1));
-  SAY(", activate %d", pcap_activate(p));
-  SAY(", without it %d %d\n", pcap_set_rfmon(p, 0), pcap_activate(p));
-  SAY("can, when activated: %d\n", pcap_can_set_rfmon(p));
-  send(1);
-  int got = 0;
-  SAY("it captures: %d\n", pcap_loop(p, 1, count_frames, address_of(got)));
+  SAY(", activate %d\n", pcap_activate(p));
   pcap_close(p);
   device = real_device;
+  p = open_device();
+  SAY("can, when activated: %d\n", pcap_can_set_rfmon(p));
+  pcap_close(p);
+}
+
+// libpcap 1.10.3 crashes when a handle is activated again whose activation failed.
+void activated_again() {
+  pcap_t* p = pcap_create((device + "-is-not-there").c_str(), errbuf);
+  SAY("not there: %d", pcap_activate(p));
+  SAY(" and %d\n", pcap_activate(p));
+  pcap_breakloop(p);
+  pcap_close(p);
+  p = pcap_create(device.c_str(), errbuf);
+  SAY("rfmon: %d", pcap_set_rfmon(p, 1));
+  SAY(" %d", pcap_activate(p));
+  SAY(", without it %d", pcap_set_rfmon(p, 0));
+  SAY(" %d", pcap_activate(p));
+  send(1);
+  int got = 0;
+  SAY(", loop %d\n", pcap_loop(p, 1, count_frames, address_of(got)));
+  pcap_close(p);
 }
 
 // What may be null, what is only for files, and what a direction can be.
@@ -375,12 +389,19 @@ void forwarded() {
 }  // namespace
 
 const Cases kCorners = {
-    {"counts", counts},     {"break_at_the_count", break_at_the_count},
-    {"nonblock", nonblock}, {"after_failure", after_failure},
-    {"nulls", nulls},       {"interrupted", interrupted},
-    {"sends", sends},       {"more_dumps", more_dumps},
-    {"overrun", overrun},   {"footprint", footprint},
-    {"lists", lists},       {"forwarded", forwarded},
+    {"counts", counts},
+    {"break_at_the_count", break_at_the_count},
+    {"nonblock", nonblock},
+    {"after_failure", after_failure},
+    {"activated_again", activated_again},
+    {"nulls", nulls},
+    {"interrupted", interrupted},
+    {"sends", sends},
+    {"more_dumps", more_dumps},
+    {"overrun", overrun},
+    {"footprint", footprint},
+    {"lists", lists},
+    {"forwarded", forwarded},
 };
 
 }  // namespace ringcap::probe
