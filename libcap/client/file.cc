@@ -17,15 +17,20 @@ constexpr uint32_t kLookedAtOnce = 1 << 18;
 }  // namespace
 
 Result<FileBursts> FileBursts::open(const std::string& path, const Options& options) {
-  std::optional<filter::Program> filter;
-  if (!options.filter.empty()) {
-    auto valid = filter::validate(options.filter);
-    if (!valid) return std::unexpected(valid.error());
-    filter = std::move(*valid);
-  }
   auto reader = pcapfile::Reader::open(path, {.wait = false, .block_bytes = kBlockBytes});
   if (!reader) return std::unexpected(reader.error());
-  return FileBursts(std::move(*reader), std::move(filter), options.key);
+  FileBursts bursts(std::move(*reader), options.key);
+  if (auto set = bursts.set_filter(options.filter); !set) return std::unexpected(set.error());
+  return bursts;
+}
+
+Result<void> FileBursts::set_filter(const std::vector<filter::Instruction>& program) {
+  filter_.reset();
+  if (program.empty()) return {};
+  auto valid = filter::validate(program);
+  if (!valid) return std::unexpected(valid.error());
+  filter_ = std::move(*valid);
+  return {};
 }
 
 std::unique_ptr<FileBursts::Held> FileBursts::spare() {

@@ -38,6 +38,8 @@ class FileBursts {
 
   static Result<FileBursts> open(const std::string& path, const Options& options);
 
+  // For frames that are taken from now on; empty: all of them.
+  Result<void> set_filter(const std::vector<filter::Instruction>& program);
   // See ringcap_file_take(). After kError, error() says what happened.
   Taken take(uint32_t max, int timeout_ms, Burst& burst);
   bool give_back(uint64_t number);
@@ -55,8 +57,7 @@ class FileBursts {
     std::shared_ptr<const std::byte[]> block;
   };
 
-  FileBursts(pcapfile::Reader reader, std::optional<filter::Program> filter, HashKey key)
-      : reader_(std::move(reader)), filter_(std::move(filter)), key_(key) {}
+  FileBursts(pcapfile::Reader reader, HashKey key) : reader_(std::move(reader)), key_(key) {}
   std::unique_ptr<Held> spare();
   Status fill(Held& burst, uint32_t max);
   void add(Held& burst);

@@ -20,12 +20,18 @@ struct ringcap_file {
 
 namespace {
 
+// One more than are allowed is enough to be refused.
+std::vector<ringcap::filter::Instruction> instructions(const ringcap_instruction* given, uint32_t length) {
+  const auto* first = reinterpret_cast<const ringcap::filter::Instruction*>(given);
+  if (first == nullptr) return {};
+  return {first, first + std::min(length, 4097U)};
+}
+
 FileBursts::Options convert(const ringcap_file_options* given) {
   ringcap_file_options known{};
   if (given != nullptr) std::memcpy(&known, given, std::min(given->size, sizeof known));
   FileBursts::Options options;
-  const auto* first = reinterpret_cast<const ringcap::filter::Instruction*>(known.filter);
-  if (first != nullptr) options.filter.assign(first, first + std::min(known.filter_length, 4097U));
+  options.filter = instructions(known.filter, known.filter_length);
   if (known.hash_key != nullptr)
     options.key =
         ringcap::HashKey::from_bytes(std::as_bytes(std::span<const uint8_t, 16>(known.hash_key, 16)));
@@ -92,6 +98,14 @@ RINGCAP_EXPORT int ringcap_file_give_back(ringcap_file_t* file, const ringcap_bu
   if (burst->count == 0 || file->bursts.give_back(burst->position)) return RINGCAP_OK;
   put(&file->error, {Code::kUsage, "this burst was never taken from this file", ""});
   return RINGCAP_E_USAGE;
+}
+
+RINGCAP_EXPORT int ringcap_file_filter(ringcap_file_t* file, const ringcap_instruction* program,
+                                       uint32_t length) {
+  auto set = file->bursts.set_filter(instructions(program, length));
+  if (set) return RINGCAP_OK;
+  put(&file->error, set.error());
+  return file->error.code;
 }
 
 RINGCAP_EXPORT uint64_t ringcap_file_arena_bytes(ringcap_file_t* file) { return file->bursts.block_bytes(); }

@@ -109,6 +109,10 @@ int ringcap_file_open(const char* path, const struct ringcap_file_options* optio
 int ringcap_file_take(ringcap_file_t* file, uint32_t max, int timeout_ms, struct ringcap_burst* burst);
 int ringcap_file_give_back(ringcap_file_t* file, const struct ringcap_burst* burst);
 
+/* Replaces the filter (length 0: none) for frames that are taken from now on: for who must know the file's
+ * link type to compile it. At most 4096 instructions. */
+int ringcap_file_filter(ringcap_file_t* file, const struct ringcap_instruction* program, uint32_t length);
+
 /* Of every burst's `arena`. */
 uint64_t ringcap_file_arena_bytes(ringcap_file_t* file);
 int ringcap_file_link_type(ringcap_file_t* file);

@@ -94,6 +94,18 @@ def test_the_demonstration_shows_top_talkers_and_draws(tmp_path):
     assert run.returncode == 1 and "there is no file /nowhere" in run.stderr
 
 
+def test_the_demonstration_says_at_once_that_matplotlib_is_missing_and_later_that_it_cannot_write(tmp_path):
+    code = f"""import runpy, sys
+sys.modules["matplotlib"] = None
+sys.argv = ["ringcap", "-r", {str(TRACE)!r}, "--plot", "picture.png"]
+runpy.run_module("ringcap", run_name="__main__")"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (2, "") and "--plot needs matplotlib" in run.stderr and "apt-get install" in run.stderr
+    picture = tmp_path / "nowhere/picture.png"
+    run = subprocess.run([sys.executable, "-m", "ringcap", "-r", str(TRACE), "--plot", picture], capture_output=True, text=True)
+    assert run.returncode == 1 and "192.168.0.2" in run.stdout and f"cannot write {picture}: No such file" in run.stderr
+
+
 def test_the_demonstration_watches_an_engine():
     with lab.engine("gen:size=64,count=3000,flows=10,full=wait", "--wait-consumers", "1", name="eth0"):
         lab.wait_until(lambda: subprocess.run([lab.PROGRAM, "stat", "eth0"], capture_output=True).returncode == 0, "the engine")

@@ -74,3 +74,17 @@ def test_nothing_is_used_that_numpy_2_removed():
             if isinstance(node, ast.Call) and any(word.arg == "copy" for word in node.keywords):
                 assert ast.unparse(node.func) not in ("np.array", "numpy.array"), (path, node.lineno)
     assert "frombuffer" in used and not used & REMOVED
+
+
+def test_type_hints_are_whole_and_reach_programs(tmp_path):
+    """mypy finds nothing in the module, and in a program that uses it what is wrong there, and no more."""
+    program = tmp_path / "program.py"
+    program.write_text("import ringcap\n"
+                       "with ringcap.open('x') as cap:\n"
+                       "    for burst in cap.bursts(max_frames=4096, max_wait=0.01):\n"
+                       "        print(burst.timestamp.sum(), burst.frame(0)[2:], burst.keep().ip_source.mask, cap.stats.dropped + 1)\n"
+                       "        burst.lenght\n")
+    run = subprocess.run(["/usr/bin/mypy", "--python-executable", "/usr/bin/python3", "--cache-dir", tmp_path / "cache",
+                          lab.TOP / "libcap/python/ringcap", program], capture_output=True, text=True)
+    wrong = [line for line in run.stdout.splitlines() if ": error:" in line]
+    assert len(wrong) == 1 and "program.py:5" in wrong[0] and '"Burst" has no attribute "lenght"' in wrong[0], run.stdout + run.stderr

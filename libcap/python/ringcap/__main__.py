@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import importlib.util
 import ipaddress
 import sys
 import time
@@ -61,7 +62,7 @@ class Totals:
 
 def plot(totals: Totals, path: str) -> None:
     """Rate over time, size distribution and top talkers as a picture."""
-    import matplotlib
+    import matplotlib  # type: ignore[import]
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -104,20 +105,30 @@ def watch(cap: ringcap.Capture, totals: Totals, asked: argparse.Namespace) -> No
 
 def main(words: list[str] | None = None) -> int:
     asked = arguments(words)
+    if asked.plot and importlib.util.find_spec("matplotlib") is None:
+        return failed("--plot needs matplotlib, which is not there", "install it: apt-get install python3-matplotlib", 2)
     totals = Totals()
-    opener = ringcap.open if asked.read else ringcap.attach
+    words_of_filter = " ".join(asked.filter)
     try:
-        with opener(asked.what, " ".join(asked.filter)) as cap:
+        cap: ringcap.Capture
+        with ringcap.open(asked.what, words_of_filter) if asked.read else ringcap.attach(asked.what, words_of_filter) as cap:
             watch(cap, totals, asked)
     except KeyboardInterrupt:
         pass
     except ringcap.Error as error:
-        print(f"python3 -m ringcap: {error.text}" + (f"\n  {error.mend}" if error.mend else ""), file=sys.stderr)
-        return 1
+        return failed(error.text, error.mend)
     print(totals.table(asked.rows))
     if asked.plot:
-        plot(totals, asked.plot)
+        try:
+            plot(totals, asked.plot)
+        except OSError as error:
+            return failed(f"cannot write {asked.plot}: {error.strerror}")
     return 0
+
+
+def failed(text: str, mend: str = "", status: int = 1) -> int:
+    print(f"python3 -m ringcap: {text}" + (f"\n  {mend}" if mend else ""), file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import ctypes as c
 import itertools
+import sys
+from typing import Any
 
 import numpy as np
+
+from .library import for_ever
 
 
 class Schema(c.Structure):
@@ -52,10 +56,12 @@ def _remember(structure, things) -> None:
     _alive[key] = things
 
 
-def _releaser(kind):
+def _releaser(kind: Any) -> Any:
     """A release callback: lets go of what the structure needs, children first."""
 
-    def release(pointer):
+    def release(pointer: Any, at_end: Any = sys.is_finalizing) -> None:
+        if at_end():
+            return
         it = pointer.contents
         for i in range(getattr(it, "n_children", 0)):
             child = it.children[i]
@@ -64,7 +70,7 @@ def _releaser(kind):
         _alive.pop(it.private_data, None)
         it.release = type(it.release)()
 
-    return kind(release)
+    return for_ever(kind(release))
 
 
 _release_schema, _release_array = _releaser(_RELEASE_SCHEMA), _releaser(_RELEASE_ARRAY)
@@ -135,14 +141,16 @@ _DESTRUCTOR = c.PYFUNCTYPE(None, c.c_void_p)
 def _destructor(kind, name: bytes):
     """What nobody took is released; then the structure itself goes."""
 
-    def destroy(capsule):
+    def destroy(capsule: int, at_end: Any = sys.is_finalizing) -> None:
+        if at_end():
+            return
         address = _get(capsule, name)
         it = kind.from_address(address)
         if it.release:
             it.release(c.pointer(it))
         _alive.pop(-address, None)
 
-    return _DESTRUCTOR(destroy)
+    return for_ever(_DESTRUCTOR(destroy))
 
 
 _destroy = {Schema: (b"arrow_schema", _destructor(Schema, b"arrow_schema")),
@@ -169,6 +177,7 @@ def array_capsule(columns: dict, length: int):
     return _capsule(array)
 
 
+@for_ever
 @_GET_SCHEMA
 def _get_schema(stream, to):
     columns, _, _ = _alive[stream.contents.private_data]
@@ -176,6 +185,7 @@ def _get_schema(stream, to):
     return 0
 
 
+@for_ever
 @_GET_NEXT
 def _get_next(stream, to):
     columns, length, left = _alive[stream.contents.private_data]
@@ -187,6 +197,7 @@ def _get_next(stream, to):
     return 0
 
 
+@for_ever
 @_GET_ERROR
 def _get_last_error(stream):
     return None

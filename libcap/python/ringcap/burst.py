@@ -8,10 +8,11 @@ All of it is read-only: the memory itself is, and NumPy knows."""
 
 from __future__ import annotations
 
+import operator
 import sys
 import weakref
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from .columns import NAMES, Columns, Parsed, ParsedColumns
 from .library import DESCRIPTOR, OFFSET_BITS, OFFSET_MASK
 
 if TYPE_CHECKING:
-    from .capture import Capture
+    import pandas  # type: ignore[import]
+
+    from .capture import Capture, Source
 
 OUTGOING, TRUNCATED, BAD_CRC, BAD_LENGTH, FRAGMENT, FIRST_FRAGMENT, VLAN, TUNNEL, HASH_VALID, ADAPTER_TIME, COPIED = (
     1 << bit for bit in range(11))
@@ -36,6 +39,9 @@ class Lease:
 
     def __del__(self) -> None:
         self.capture._give_back(self.entry)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a burst's place in a ring cannot be copied: two would give it back")
 
 
 class Memory:
@@ -58,12 +64,13 @@ class Burst(ParsedColumns):
     Columns are arrays of n values. Those of the descriptor are views of shared memory; those that are parsed are
     computed for the whole burst when first asked for, and are masked where a frame has no such field."""
 
-    def __init__(self, capture: Capture, lease: Lease | None, descriptors: np.ndarray | None = None,
+    def __init__(self, capture: Capture | Kept, lease: Lease | None, descriptors: np.ndarray | None = None,
                  arena: np.ndarray | None = None) -> None:
         self._capture = capture
         self._lease = lease
         self._weak = weakref.ref(lease) if lease is not None else None
         self._descriptors, self._arena = descriptors, arena
+        self._selected = descriptors is not None
         self._count = len(descriptors) if descriptors is not None else lease.entry.burst.count if lease else 0
         self._outer, self._innermost = Parsed(inner=False), Parsed(inner=True)
 
@@ -78,6 +85,10 @@ class Burst(ParsedColumns):
     @property
     def descriptors(self) -> np.ndarray:
         """(n,) read-only structured array (ringcap.DESCRIPTOR): the descriptors as they lie in shared memory."""
+        return self._all_descriptors().view()
+
+    def _all_descriptors(self) -> np.ndarray:
+        """What `descriptors` shows; that is a view of its own, because an array's type and shape can be changed in place."""
         if self._descriptors is not None:
             return self._descriptors
         lease = self._lent()
@@ -89,6 +100,9 @@ class Burst(ParsedColumns):
     @property
     def arena(self) -> np.ndarray:
         """(bytes,) read-only uint8: the memory that the frames lie in. Frame i begins at offset[i]."""
+        return self._whole_arena().view()
+
+    def _whole_arena(self) -> np.ndarray:
         if self._arena is not None:
             return self._arena
         lease = self._lent()
@@ -104,12 +118,13 @@ class Burst(ParsedColumns):
 
     def release(self) -> None:
         """Gives the burst back now. Raises BufferError while arrays, memoryviews or selections of it exist."""
+        selected = self._descriptors.copy() if self._selected and self._descriptors is not None else None
         lease, self._descriptors, self._arena, self._lease = self._lease, None, None, None
         lease = lease or (self._weak() if self._weak else None)
         if lease is None:
             return
         if sys.getrefcount(lease) > 2:
-            self._lease = lease
+            self._lease, self._descriptors = lease, selected
             del lease  # the exception keeps this call's names
             raise BufferError("views of this burst exist: delete them first, or keep() a copy")
 
@@ -124,7 +139,7 @@ class Burst(ParsedColumns):
         descriptors.flags.writeable = False
         return Burst(self._capture, None, descriptors, data)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         if self._weak is not None:
             raise TypeError("a burst in shared memory cannot be pickled; burst.keep() can")
         return _unpickled, (self._capture.sources, self._capture.link_type, self.descriptors.tobytes(), self.arena.tobytes())
@@ -138,18 +153,23 @@ class Burst(ParsedColumns):
         if isinstance(which, (int, np.integer)):
             raise TypeError("burst[...] selects frames by mask, slice or array of indices; one frame is burst.frame(i)")
         if isinstance(which, np.ma.MaskedArray):  # what a frame does not have, does not match
-            which = which.filled(False)
-        return Burst(self._capture, self._lent() if self._weak else None, self.descriptors[which], self.arena)
+            which = which.filled(False) if which.dtype == np.bool_ else which.compressed()
+        descriptors = self._all_descriptors()[which]
+        if descriptors.dtype != DESCRIPTOR or descriptors.ndim != 1:
+            raise IndexError("frames are selected by one mask, slice or one-dimensional array of indices; columns are attributes")
+        if not isinstance(which, slice):
+            descriptors.flags.writeable = False
+        return Burst(self._capture, self._lent() if self._weak else None, descriptors, self._whole_arena())
 
     def frame(self, i: int) -> memoryview:
         """Frame i: a read-only memoryview of its captured bytes, not copied."""
-        d = self.descriptors[i]
+        d = self._all_descriptors()[operator.index(i)]
         start = int(d["location"]) & OFFSET_MASK
-        return memoryview(self.arena)[start:start + int(d["captured"])]
+        return memoryview(self._whole_arena())[start:start + int(d["captured"])]  # type: ignore[arg-type]
 
     def frames(self) -> Iterator[memoryview]:
         """All frames in turn, as frame() gives them; quicker than calling it for each."""
-        whole = memoryview(self.arena)
+        whole = memoryview(self._whole_arena())  # type: ignore[arg-type]
         starts = self.offset
         ends = (starts + self.captured).tolist()
         return (whole[start:end] for start, end in zip(starts.tolist(), ends))
@@ -233,7 +253,8 @@ class Burst(ParsedColumns):
 
     def _source_of_columns(self) -> tuple[np.ndarray, np.ndarray]:
         """Only Ethernet frames have parsed columns: of others, nothing is looked at."""
-        return np.ascontiguousarray(self.descriptors), self.arena if self._capture.link_type == 1 else self.arena[:0]
+        arena = self._whole_arena()
+        return np.ascontiguousarray(self._all_descriptors()), arena if self._capture.link_type == 1 else arena[:0]
 
     @property
     def inner(self) -> Columns:
@@ -251,11 +272,11 @@ class Burst(ParsedColumns):
         values = getattr(self, name)
         return dlpack.Column(values.data if isinstance(values, np.ma.MaskedArray) else values)
 
-    def columns(self, names: tuple[str, ...] | list[str] | None = None) -> dict[str, np.ndarray]:
+    def columns(self, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Columns by name; all of COLUMNS if no names are given."""
         return {name: getattr(self, name) for name in (COLUMNS if names is None else names)}
 
-    def to_pandas(self, names: tuple[str, ...] | list[str] | None = None):
+    def to_pandas(self, names: Iterable[str] | None = None) -> pandas.DataFrame:
         """A pandas.DataFrame: one-dimensional columns; integers that may be missing have pandas' nullable types."""
         import pandas
 
@@ -270,16 +291,16 @@ class Burst(ParsedColumns):
                 series[name] = np.array(values)
         return pandas.DataFrame(series)
 
-    def __arrow_c_schema__(self):
+    def __arrow_c_schema__(self) -> object:
         """PyCapsule of an ArrowSchema: a struct of all columns."""
         return arrow.schema_capsule(self.columns())
 
-    def __arrow_c_array__(self, requested_schema=None):
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """PyCapsules of an ArrowSchema and an ArrowArray: a struct of all columns (a record batch)."""
         columns = self.columns()
         return arrow.schema_capsule(columns), arrow.array_capsule(columns, len(self))
 
-    def __arrow_c_stream__(self, requested_schema=None):
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """PyCapsule of an ArrowArrayStream of one batch: what pyarrow.table(burst) and polars.DataFrame(burst) use."""
         return arrow.stream_capsule(self.columns(), len(self))
 
@@ -299,11 +320,11 @@ def _masked(values: np.ndarray, absent: np.ndarray) -> np.ma.MaskedArray:
 class Kept:
     """What a kept burst that came out of a pickle knows of its capture."""
 
-    def __init__(self, sources: tuple, link_type: int) -> None:
-        self.sources, self.link_type = sources, link_type
+    def __init__(self, sources: tuple[Source, ...], link_type: int) -> None:
+        self.sources, self.link_type, self._arena_bytes = sources, link_type, 0
         self._ports = np.array([s.port for s in sources] or [0], np.uint32)
         self._queues = np.array([s.queue for s in sources] or [0], np.uint32)
 
 
-def _unpickled(sources: tuple, link_type: int, descriptors: bytes, arena: bytes) -> Burst:
+def _unpickled(sources: tuple[Source, ...], link_type: int, descriptors: bytes, arena: bytes) -> Burst:
     return Burst(Kept(sources, link_type), None, np.frombuffer(descriptors, DESCRIPTOR), np.frombuffer(arena, np.uint8))

@@ -10,6 +10,8 @@ import collections
 import contextlib
 import ctypes
 import dataclasses
+import math
+import operator
 import os
 import select
 import threading
@@ -17,6 +19,7 @@ import time
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -82,7 +85,10 @@ class Capture:
         self.name = name
         self._handle = handle
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # one call at a time that takes or gives back
+        self._guard = threading.RLock()  # of _closed and _users; reentrant: signal handlers may call stop()
+        self._users = 0  # calls that use the handle: the last one of a closed capture detaches
+        self._waiters: dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = {}
         self._pending: dict[int, collections.deque[_Entry]] = {}
         self._dirty = False
         self._held = 0
@@ -93,6 +99,12 @@ class Capture:
         self._detached = False
         self._library = library.library()
         self.sources: tuple[Source, ...] = ()
+
+    # What a live engine and a file set in their own way.
+    clock: str
+    link_type: int
+    ring_frames: int | None
+    _arena_bytes: int
 
     def _set_sources(self, sources: tuple[Source, ...]) -> None:
         self.sources = sources
@@ -113,11 +125,21 @@ class Capture:
     def _error(self) -> Error:
         raise NotImplementedError
 
+    @property
+    def stats(self) -> Stats:
+        """What became of the frames so far."""
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        """For select, poll and asyncio: readable when take(max_wait=0) would give something."""
+        raise NotImplementedError
+
     # ---- taking ----
 
     def bursts(self, max_frames: int = 4096, max_wait: float | None = None) -> Iterator[Burst]:
         """Bursts, until the source ends, or stop() is called. `max_frames`: 1 to 4096 of a live engine (65,536 of a
-        file). `max_wait`, in seconds: if no frame came for so long, an empty burst comes; None: it waits.
+        file). `max_wait`, in seconds: if no frame came for so long, an empty burst comes; None, or infinity: it waits; 0
+        or less: it does not.
 
         A burst is the current one until the next is asked for; then it goes back to the engine, unless arrays or frames
         of it are still in use. Raises EngineGone when the engine ends without its sources having ended; UsageError
@@ -130,44 +152,72 @@ class Capture:
 
     def take(self, max_frames: int = 4096, max_wait: float | None = None) -> Burst | None:
         """One burst, as bursts() gives it; None at the end."""
-        deadline = None if max_wait is None else time.monotonic() + max_wait
+        deadline = _deadline(max_wait)
         self._retire_current()
         while True:
-            left = _WAIT_MS if deadline is None else round((deadline - time.monotonic()) * 1000)
-            burst = self._try(max_frames, max(0, min(left, _WAIT_MS)))
+            burst = self._try(max_frames, _next_wait_ms(deadline))
             if burst is not False:
                 return burst
             if deadline is not None and time.monotonic() >= deadline:
                 return Burst(self, None, np.empty(0, library.DESCRIPTOR), np.empty(0, np.uint8))
 
-    def _try(self, max_frames: int, wait_ms: int):
+    def _try(self, max_frames: int, wait_ms: int) -> Burst | Literal[False] | None:
         """A burst, None at the end, False if there is nothing yet."""
         self._usable()
+        max_frames = operator.index(max_frames)
         if not 1 <= max_frames <= 65536:
             raise UsageError(f"a burst has 1 to 65536 frames, not {max_frames}")
-        taken = library.Burst()
-        with self._locked():
-            count = self._take(taken, max_frames, wait_ms)
-            if count > 0:
-                entry = _Entry(taken)
-                self._pending.setdefault(taken.ring, collections.deque()).append(entry)
-                self._held += count
-        if count > 0:
+        # The lease is there before the frames are: whatever interrupts us from here on (Ctrl-C, a warning that is an error), they
+        # go back. Nor does the exception, which holds this call's names, hold them.
+        entry = _Entry(library.Burst())
+        lease: Lease | None = Lease(self, entry)
+        burst: Burst | None = None
+        try:
+            count = self._take_into(entry, max_frames, wait_ms)
+            if count <= 0:
+                return False if count == 0 else None
             self._watch_held(count)
-            burst = Burst(self, Lease(self, entry))
+            burst = Burst(self, lease)
             self._current = weakref.ref(burst)
             return burst
-        if count == 0:
-            return False
-        if count == library.END or count == library.BREAK:
-            return None
-        raise self._error()
+        except BaseException:
+            burst = lease = None
+            raise
+
+    def _take_into(self, entry: _Entry, max_frames: int, wait_ms: int) -> int:
+        with self._using():
+            with self._locked():
+                try:
+                    count = self._take(entry.burst, max_frames, wait_ms)
+                finally:
+                    if entry.burst.count:
+                        self._pending.setdefault(entry.burst.ring, collections.deque()).append(entry)
+                        self._held += entry.burst.count
+            if count < 0 and count not in (library.END, library.BREAK):
+                raise self._error()
+            return count
 
     def _usable(self) -> None:
         if self._closed:
             raise UsageError(f"{self.name} was closed")
         if os.getpid() != self._pid:
             raise UsageError(f"{self.name} was attached by another process", "attach again after a fork")
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """For every call that has the handle: who closes the capture meanwhile leaves it to the last of these to detach."""
+        self._usable()
+        with self._guard:
+            self._usable()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._users -= 1
+            if self._closed:
+                self._dirty = True
+                self._collect()
 
     def _retire_current(self) -> None:
         current, self._current = self._current, None
@@ -177,33 +227,51 @@ class Capture:
     def _watch_held(self, count: int) -> None:
         """Warns when more than half of the ring is held by views of bursts that are over."""
         over = self.ring_frames is not None and self._held - count > self.ring_frames // 2
-        if over and not self._warned:
+        first, self._warned = over and not self._warned, over
+        if first:
             warnings.warn(f"{self._held - count} frames of {self.name} are held by arrays or frames of earlier bursts, more than half "
                           f"of the ring ({self.ring_frames}): frames will be lost; keep() what is needed longer",
                           ResourceWarning, stacklevel=5)
-        self._warned = over
 
     def __aiter__(self) -> AsyncIterator[Burst]:
         return self.async_bursts()
 
     async def async_bursts(self, max_frames: int = 4096, max_wait: float | None = None) -> AsyncIterator[Burst]:
         """bursts() for asyncio: waits on fileno() without a thread."""
-        loop = asyncio.get_running_loop()
+        _deadline(max_wait)
         fd = self.fileno()
         while True:
             self._retire_current()
             burst = self._try(max_frames, 0)
             if burst is None:
                 return
-            if burst is False and not await _readable(loop, fd, max_wait):
+            if burst is False and not await self._readable(fd, max_wait):
                 burst = Burst(self, None, np.empty(0, library.DESCRIPTOR), np.empty(0, np.uint8))
             if burst is not False:
                 yield burst
 
+    async def _readable(self, fd: int, max_wait: float | None) -> bool:
+        """Waits until the descriptor is readable; False when the time was over. Several tasks may: all of them look then."""
+        loop = asyncio.get_running_loop()
+        ready, waiters = loop.create_future(), self._waiters.setdefault(loop, set())
+        if not waiters:
+            loop.add_reader(fd, _wake, waiters)
+        waiters.add(ready)
+        try:
+            await asyncio.wait_for(ready, max_wait)
+            return True
+        except asyncio.TimeoutError:
+            return False
+        finally:
+            waiters.discard(ready)
+            if not waiters:
+                loop.remove_reader(fd)
+                self._waiters.pop(loop, None)
+
     # ---- giving back ----
 
     @contextlib.contextmanager
-    def _locked(self):
+    def _locked(self) -> Iterator[None]:
         """The handle is ours alone; bursts that were dropped meanwhile go back afterwards."""
         with self._lock:
             yield
@@ -236,7 +304,7 @@ class Capture:
                     self._give(last.burst)
             if last is not None and self._in_order:
                 self._give(last.burst)
-        if self._closed and not self._detached and not any(self._pending.values()):
+        if self._closed and not self._detached and not self._users and not any(self._pending.values()):
             self._detached = True
             self._end()
 
@@ -254,23 +322,29 @@ class Capture:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Detaches. Arrays and frames that are in use stay readable; the engine keeps our place until they are gone."""
+        """Detaches. Arrays and frames that are in use stay readable; the engine keeps our place until they are gone. Another
+        thread that is taking frames gets a UsageError."""
         if self._closed:
             return
         self._retire_current()
-        self._closed = self._dirty = True
+        if os.getpid() != self._pid:  # whose threads, and what they had locked, are not here
+            self._closed = True
+            return
+        with self._guard:
+            self._closed = True
+        self._dirty = True
         self._collect()
 
     def __enter__(self) -> Capture:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
         self.close()
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a capture cannot be sent to another process: attach there")
 
     def __repr__(self) -> str:
@@ -308,23 +382,24 @@ class Live(Capture):
         return self._library.ringcap_last_error(self._handle).contents.exception()
 
     def stop(self) -> None:
-        self._usable()
-        self._library.ringcap_breakloop(self._handle)
+        with self._using():
+            self._library.ringcap_breakloop(self._handle)
 
     @property
     def stats(self) -> Stats:
         """What became of the frames so far."""
-        self._usable()
         counters = library.Counters()
-        self._library.ringcap_stats(self._handle, ctypes.byref(counters))
-        values = {name: getattr(counters, name) for name, _ in counters._fields_}
-        return Stats(**values | {"missed": None if values["missed"] == 2**64 - 1 else values["missed"]})
+        with self._using():
+            self._library.ringcap_stats(self._handle, ctypes.byref(counters))
+        values: dict[str, Any] = {name: getattr(counters, name) for name, *_ in counters._fields_}
+        if values["missed"] == 2**64 - 1:
+            values["missed"] = None
+        return Stats(**values)
 
     def fileno(self) -> int:
         """For select, poll and asyncio: readable when take(max_wait=0) would give something."""
-        self._usable()
-        with self._locked():
-            return self._library.ringcap_fd(self._handle)
+        with self._using(), self._locked():
+            return int(self._library.ringcap_fd(self._handle))
 
 
 class File(Capture):
@@ -360,9 +435,9 @@ class File(Capture):
     @property
     def stats(self) -> Stats:
         """What became of the frames so far."""
-        self._usable()
         considered, not_matched = ctypes.c_uint64(), ctypes.c_uint64()
-        self._library.ringcap_file_counts(self._handle, ctypes.byref(considered), ctypes.byref(not_matched))
+        with self._using():
+            self._library.ringcap_file_counts(self._handle, ctypes.byref(considered), ctypes.byref(not_matched))
         offered = considered.value - not_matched.value
         return Stats(considered.value, not_matched.value, offered, offered, 0, offered - self._held, self._held, 0, None)
 
@@ -377,17 +452,24 @@ class File(Capture):
             await asyncio.sleep(0)
 
 
-async def _readable(loop: asyncio.AbstractEventLoop, fd: int, max_wait: float | None) -> bool:
-    """Waits until the descriptor is readable; False when the time was over."""
-    ready = loop.create_future()
-    loop.add_reader(fd, lambda: ready.done() or ready.set_result(None))
-    try:
-        await asyncio.wait_for(ready, max_wait)
-        return True
-    except asyncio.TimeoutError:
-        return False
-    finally:
-        loop.remove_reader(fd)
+def _deadline(seconds: float | None) -> float | None:
+    """By time.monotonic(), when a wait of so many seconds is over; None: never."""
+    if seconds is None or seconds == math.inf:
+        return None
+    if math.isnan(seconds):
+        raise UsageError("a wait of nan seconds has no end that could be told", "None waits for ever, 0 not at all")
+    return time.monotonic() + max(0.0, seconds)
+
+
+def _next_wait_ms(deadline: float | None) -> int:
+    """How long the next call in C may wait."""
+    return _WAIT_MS if deadline is None else max(0, min(round((deadline - time.monotonic()) * 1000), _WAIT_MS))
+
+
+def _wake(waiters: set[asyncio.Future[None]]) -> None:
+    for ready in waiters:
+        if not ready.done():
+            ready.set_result(None)
 
 
 def attach(name: str, filter: str = "", *, ring_frames: int = 0, allow_smaller: bool = False, merge: bool = False,
@@ -398,47 +480,69 @@ def attach(name: str, filter: str = "", *, ring_frames: int = 0, allow_smaller: 
     fits. `merge`: the frames of all workers in order of time. `wait`: seconds for the engine to appear, None: for ever.
     `kind`, `level`: of a cluster. Raises NotFound, PermissionError, VersionError, UsageError, FilterError, Error."""
     lib = library.library()
-    program_text = program or _program()
-    options = library.Options(size=ctypes.sizeof(library.Options), program=program_text.encode(), ring_frames=ring_frames,
+    if not 0 <= ring_frames < 2**32:
+        raise UsageError(f"a ring of {ring_frames} frames is not possible", "0 is the engine's default")
+    options = library.Options(size=ctypes.sizeof(library.Options), program=library.text(program or _program()), ring_frames=ring_frames,
                               flags=(library.ALLOW_SMALLER if allow_smaller else 0) | (library.MERGE if merge else 0),
-                              kind=kind.encode() or None, level=level.encode() or None)
+                              kind=library.text(kind) or None, level=library.text(level) or None)
+    encoded = library.text(name)
     if compiled := library.compile_filter(filter):
         options.filter, options.filter_length = compiled, len(compiled)
     handle, error = ctypes.c_void_p(), library.Error()
-    deadline = None if wait is None else time.monotonic() + wait
+    deadline = _deadline(wait)
     while True:  # in short waits, so that signals are handled
-        left = _WAIT_MS if deadline is None else round((deadline - time.monotonic()) * 1000)
-        options.wait_ms = max(0, min(left, _WAIT_MS))
-        if lib.ringcap_attach(os.fsencode(name), ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) == 0:
-            return Live(name, handle)
-        if left <= 0 or not error.text.startswith(_NO_ENGINE_YET):
+        options.wait_ms = _next_wait_ms(deadline)
+        if lib.ringcap_attach(encoded, ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) == 0:
+            return _filter_fits(Live(name, handle), compiled is not None)
+        if options.wait_ms == 0 or not error.text.startswith(_NO_ENGINE_YET):
             raise error.exception()
+
+
+def _filter_fits(live: Live, filtered: bool) -> Live:
+    """Filters are compiled before we know what an engine has; they are for Ethernet."""
+    if filtered and live.link_type != library.ETHERNET:
+        live.close()
+        raise UsageError(f"the frames of {live.name} are not Ethernet (link type {live.link_type}): a filter is not possible")
+    return live
 
 
 # How the errors begin that an engine which is to appear, or is starting, makes (capture/base/run_dir.cc). Others are its answer.
 _NO_ENGINE_YET = b"no engine called", b"cannot connect to engine"
 
 
-def open(path: str | os.PathLike, filter: str = "", *, hash_key: str | bytes = b"") -> File:  # noqa: A001
+def open(path: str | bytes | os.PathLike[str], filter: str = "", *, hash_key: str | bytes = b"") -> File:  # noqa: A001
     """Opens a pcap or pcapng file; "-" is standard input. The frames come as a live engine's do, at full speed.
 
     `hash_key`: 16 bytes or 32 hexadecimal digits, as `ringcap up --hash-key` has it, for the same flow hashes. Raises
     NotFound, PermissionError, UsageError, FilterError, Error."""
-    key = bytes.fromhex(hash_key) if isinstance(hash_key, str) else bytes(hash_key)
-    if key and len(key) != 16:
-        raise UsageError(f"a hash key has 16 bytes, not {len(key)}")
+    lib = library.library()
+    encoded = library.text(path)
+    key = _key(hash_key)
     options = library.FileOptions(size=ctypes.sizeof(library.FileOptions))
     buffer = ctypes.create_string_buffer(key, 16) if key else None
     options.hash_key = ctypes.cast(buffer, ctypes.c_char_p) if buffer else None
-    if compiled := library.compile_filter(filter):
-        options.filter, options.filter_length = compiled, len(compiled)
+    library.text(filter)
     if os.fspath(path) in ("-", b"-") and not os.isatty(0):
         while not select.select([0], [], [], _WAIT_MS / 1000)[0]:  # in C, signals would wait for the first frame
             pass
     handle, error = ctypes.c_void_p(), library.Error()
-    if library.library().ringcap_file_open(os.fsencode(path), ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) != 0:
+    if lib.ringcap_file_open(encoded, ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) != 0:
         raise error.exception()
-    return File(os.fspath(path) if isinstance(os.fspath(path), str) else os.fsdecode(path), handle)
+    file = File(os.fsdecode(path), handle)
+    if compiled := library.compile_filter(filter, file.link_type):
+        if lib.ringcap_file_filter(handle, compiled, len(compiled)) != 0:
+            raise file._error()
+    return file
+
+
+def _key(given: str | bytes) -> bytes:
+    try:
+        key = bytes.fromhex(given) if isinstance(given, str) else bytes(given)
+    except ValueError:
+        raise UsageError(f"a hash key has 32 hexadecimal digits, not '{given!s}'") from None
+    if key and len(key) != 16:
+        raise UsageError(f"a hash key has 16 bytes, not {len(key)}")
+    return key
 
 
 def _program() -> str:

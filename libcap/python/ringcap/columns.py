@@ -104,6 +104,7 @@ class Parsed:
     def valid(self, burst: Any) -> np.ndarray:
         if self._valid is None:
             self._compute(burst, {})
+        assert self._valid is not None
         return self._valid
 
     def _compute(self, burst: Any, group: dict) -> None:
@@ -125,10 +126,10 @@ class Parsed:
     def _masked(self, values: np.ndarray, bit: int) -> np.ma.MaskedArray:
         """Most bursts have a field in every frame, or it is cheap to make the mask once for all columns that share it."""
         masked = values.view(np.ma.MaskedArray)
-        if not self._everywhere & bit:
+        if not self._everywhere & bit and self._valid is not None:
             mask = self._masks.get(bit)
             if mask is None:
-                mask = self._masks[bit] = (self._valid & bit) == 0
+                mask = self._masks[bit] = np.asarray((self._valid & bit) == 0)
             masked.mask = mask if values.ndim == 1 else np.broadcast_to(mask[:, None], values.shape)
         return masked
 

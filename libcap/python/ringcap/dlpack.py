@@ -6,9 +6,12 @@ columns lie in memory of their own and go to both as they are."""
 from __future__ import annotations
 
 import ctypes as c
+import sys
 from typing import Any
 
 import numpy as np
+
+from .library import for_ever
 
 CPU = 1
 READ_ONLY, IS_COPIED = 1, 2
@@ -42,9 +45,11 @@ class Versioned(c.Structure):
 _alive: dict[int, object] = {}
 
 
+@for_ever
 @_DELETER
-def _delete(address):
-    _alive.pop(address, None)
+def _delete(address: int, at_end: Any = sys.is_finalizing) -> None:
+    if not at_end():
+        _alive.pop(address, None)
 
 
 _new = c.PYFUNCTYPE(c.py_object, c.c_void_p, c.c_char_p, c.c_void_p)(("PyCapsule_New", c.pythonapi))
@@ -54,9 +59,12 @@ _get = c.PYFUNCTYPE(c.c_void_p, c.c_void_p, c.c_char_p)(("PyCapsule_GetPointer",
 _NAMES = {Managed: b"dltensor", Versioned: b"dltensor_versioned"}
 
 
+@for_ever
 @c.PYFUNCTYPE(None, c.c_void_p)
-def _destroy(capsule):
+def _destroy(capsule: int, at_end: Any = sys.is_finalizing) -> None:
     """Who took the tensor renamed the capsule, and calls the deleter; what nobody took goes with the capsule."""
+    if at_end():
+        return
     for name in _NAMES.values():
         if _is_valid(capsule, name):
             _delete(_get(capsule, name))

@@ -9,6 +9,7 @@ import functools
 import os
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from . import errors
 END, BREAK = -8, -9
 ALLOW_SMALLER, MERGE = 1, 2
 INNER = 1
+ETHERNET = 1  # link type
 MERGED = 0xFFFFFFFF
 MAX_INSTRUCTIONS = 4096
 OFFSET_BITS = 40
@@ -94,6 +96,7 @@ _FUNCTIONS = {
     "ringcap_file_open": (_INT, c.c_char_p, c.POINTER(FileOptions), c.POINTER(_HANDLE), c.POINTER(Error)),
     "ringcap_file_take": (_INT, _HANDLE, c.c_uint32, _INT, c.POINTER(Burst)),
     "ringcap_file_give_back": (_INT, _HANDLE, c.POINTER(Burst)),
+    "ringcap_file_filter": (_INT, _HANDLE, c.POINTER(Instruction), c.c_uint32),
     "ringcap_file_arena_bytes": (c.c_uint64, _HANDLE),
     "ringcap_file_link_type": (_INT, _HANDLE),
     "ringcap_file_counts": (None, _HANDLE, c.POINTER(c.c_uint64), c.POINTER(c.c_uint64)),
@@ -104,6 +107,13 @@ _FILTER_FUNCTIONS = {
     "ringcap_filter_compile": (_INT, c.c_char_p, _INT, c.c_uint32, _INT, c.POINTER(Instruction), c.POINTER(c.c_size_t),
                                c.c_char_p, c.c_size_t),
 }
+
+
+def for_ever(callback: Any) -> Any:
+    """C may call it as long as the process lives, also when the interpreter ends and modules are taken down. What is called
+    then knows no names but its own, and leaves everything to the end of the process."""
+    c.pythonapi.Py_IncRef(c.py_object(callback))
+    return callback
 
 
 def _named() -> pathlib.Path | None:
@@ -154,15 +164,24 @@ def library() -> c.CDLL:
     return _load("libringcap.so.0", _FUNCTIONS)
 
 
-def compile_filter(text: str, link_type: int = 1):
-    """Filter text (pcap-filter(7)) as an array of Instructions; None for one that is empty. Raises FilterError."""
-    if not text.strip():
+def text(given: str | bytes | os.PathLike[str]) -> bytes:
+    """For C, where a zero byte would be the end."""
+    encoded = os.fsencode(given)
+    if b"\0" in encoded:
+        raise errors.UsageError(f"{given!r} has a zero byte")
+    return encoded
+
+
+def compile_filter(expression: str, link_type: int = ETHERNET) -> c.Array[Instruction] | None:
+    """A filter's text (pcap-filter(7)) as an array of Instructions; None for one that is empty. Raises FilterError."""
+    encoded = text(expression)
+    if not encoded.strip():
         return None
     compiler = _load("libringcap-filter.so.0", _FILTER_FUNCTIONS)
     program = (Instruction * MAX_INSTRUCTIONS)()
     count = c.c_size_t(MAX_INSTRUCTIONS)
     wrong = c.create_string_buffer(512)
-    status = compiler.ringcap_filter_compile(text.encode(), link_type, 262144, 1, program, c.byref(count), wrong, 512)
+    status = compiler.ringcap_filter_compile(encoded, link_type, 262144, 1, program, c.byref(count), wrong, 512)
     if status != 0:
-        raise errors.FilterError(f"filter '{text}': {wrong.value.decode(errors='replace')}", "man 7 pcap-filter has the language")
+        raise errors.FilterError(f"filter '{expression}': {wrong.value.decode(errors='replace')}", "man 7 pcap-filter has the language")
     return (Instruction * count.value).from_buffer_copy(program)
