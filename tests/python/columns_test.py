@@ -131,6 +131,21 @@ def test_a_descriptor_that_points_beyond_the_arena_has_no_fields():
     assert valid[0] != 0 and valid[1:].tolist() == [0, 0]
 
 
+def test_each_column_has_the_shape_and_type_that_its_docstring_says():
+    compared = 0
+    with ringcap.open(lab.TOP / "tests/data/frames/plain.pcap") as cap:
+        burst = cap.take()
+        for at in (burst, burst[:3], burst[:0]):
+            for name in (*ringcap.COLUMNS, "valid", "offset", "source", "direction"):
+                text = getattr(ringcap.Burst, name).__doc__
+                shape, dtype = re.match(r"\(n,(?: (\d+))?\) (\w+)", text).groups()
+                values = getattr(at, name)
+                assert values.shape == ((len(at), int(shape)) if shape else (len(at),)), name
+                assert values.dtype == np.dtype(dtype), name
+                compared += 1
+    assert compared > 80
+
+
 # ---- layout ----
 
 C_TYPES = {"uint64_t": 8, "uint32_t": 4, "uint16_t": 2, "uint8_t": 1}
