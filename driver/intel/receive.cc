@@ -15,16 +15,6 @@ namespace {
 // How far device_is_past() looks ahead.
 constexpr uint32_t kLookAhead = 64;
 
-void fill(Frame& frame, std::byte* data, uint32_t buffer, uint32_t length, uint16_t flags) {
-  frame.length = length;
-  frame.hash = 0;
-  frame.captured = static_cast<uint16_t>(length);
-  frame.flags = flags;
-  frame.l3_half = frame.l4_half = 0;
-  frame.data = data;
-  frame.buffer = buffer;
-}
-
 }  // namespace
 
 template <class Codec>
@@ -40,7 +30,7 @@ IntelReceiveQueue<Codec>::IntelReceiveQueue(ReceiveSettings settings, Registers 
       stamps_(settings.clock),
       moderation_(settings.descriptors, settings.throttle.frame_ns) {
   const bool adapts = settings.moderation_us == pci::kModerationAuto;
-  moderation_us_ = adapts ? moderation_.interval_us() : static_cast<uint32_t>(settings.moderation_us);
+  moderation_us_ = adapts ? moderation_.interval_us() : settings.throttle.real_us(settings.moderation_us);
 }
 
 // ---- arm, program, open: in this order ------------------------------------------------------------
@@ -151,7 +141,8 @@ uint32_t IntelReceiveQueue<Codec>::take_run(std::span<Frame> out, FreeBuffers& f
     const uint32_t length = Codec::length(word) - Codec::kStampBytes;
     if ((word & kLookedAt) != kPlain || length - 1 >= longest) break;  // so are 0, and less
     std::byte* start = places.frame(*buffer);
-    fill(*frame, start + Codec::kStampBefore, *buffer, length, Codec::kStamps ? layout::kAdapterTime : 0);
+    pci::fill(*frame, start + Codec::kStampBefore, *buffer, length,
+              Codec::kStamps ? layout::kAdapterTime : 0);
     if constexpr (Codec::kStamps) frame->timestamp_ns = stamp_of(start, length);
     *buffer = *--fresh;
     Codec::give(*descriptor, places.address(*buffer));
@@ -199,8 +190,8 @@ void IntelReceiveQueue<Codec>::take(uint32_t slot, uint64_t word, std::span<Fram
   Frame& frame = out[burst.frames++];
   std::byte* start = places_.frame(buffer);
   const uint32_t length = Codec::length(word) - extra(word);
-  fill(frame, start + (stamped ? Codec::kStampBefore : 0), buffer, length,
-       static_cast<uint16_t>(flags | (stamped ? layout::kAdapterTime : 0)));
+  pci::fill(frame, start + (stamped ? Codec::kStampBefore : 0), buffer, length,
+            static_cast<uint16_t>(flags | (stamped ? layout::kAdapterTime : 0)));
   if constexpr (Codec::kStamps) frame.timestamp_ns = stamped ? stamp_of(start, length) : stamps_.now();
   if (flags)
     bad_delivered_.store(bad_delivered_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

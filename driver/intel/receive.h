@@ -50,8 +50,11 @@ struct Throttle {
   uint32_t keep_count = 0;
   uint32_t frame_ns = 672;  // the shortest frame on the fastest link
 
-  uint32_t value(int64_t us) const {
-    return static_cast<uint32_t>(std::clamp<int64_t>(us * 1000 / unit_ns, 0, most)) << shift;
+  uint32_t value(int64_t us) const { return units(us) << shift; }
+  // What becomes of so many: no more than the register holds, in its steps.
+  uint32_t real_us(int64_t us) const { return (units(us) * unit_ns + 500) / 1000; }
+  uint32_t units(int64_t us) const {
+    return static_cast<uint32_t>(std::clamp<int64_t>(us * 1000 / unit_ns, 0, most));
   }
 };
 

@@ -1,9 +1,12 @@
-// Where the frames of a region's buffers begin, for us and for the device. A copy in a local variable keeps a
-// receive loop out of its object's members.
+// What the receive loops of all NICs share: where the frames of a region's buffers begin, for us and for the
+// device, and what is said of a frame. A copy of FramePlaces in a local variable keeps a loop out of its
+// object's members.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "capture/port/port.h"
 
 namespace ringcap::pci {
 
@@ -23,5 +26,16 @@ struct FramePlaces {
   // Bytes of the longest frame that fits in any buffer, if the first one begins where its buffer does.
   uint32_t longest() const { return buffer_bytes - 64 * colours; }
 };
+
+// Of a frame that lies whole in its buffer. Its timestamp, and what parsing finds, come later.
+inline void fill(Frame& frame, std::byte* data, uint32_t buffer, uint32_t length, uint16_t flags = 0) {
+  frame.length = length;
+  frame.hash = 0;
+  frame.captured = static_cast<uint16_t>(length);
+  frame.flags = flags;
+  frame.l3_half = frame.l4_half = 0;
+  frame.data = data;
+  frame.buffer = buffer;
+}
 
 }  // namespace ringcap::pci

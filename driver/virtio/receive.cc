@@ -19,16 +19,6 @@ Mark mark_before(const std::byte* frame) {
   return mark;
 }
 
-void fill(Frame& frame, std::byte* data, uint32_t buffer, uint32_t length) {
-  frame.length = length;
-  frame.hash = 0;
-  frame.captured = static_cast<uint16_t>(length);
-  frame.flags = 0;
-  frame.l3_half = frame.l4_half = 0;
-  frame.data = data;
-  frame.buffer = buffer;
-}
-
 }  // namespace
 
 template <template <uint32_t> class RingOf>
@@ -144,7 +134,7 @@ void VirtioReceiveQueue<RingOf>::drain(std::span<Frame> out, FreeBuffers& free, 
     } else if (fresh == last) {
       ++burst.no_buffer;
     } else {
-      fill(*frame++, data, buffer, used.length - static_cast<uint32_t>(sizeof(Header)));
+      pci::fill(*frame++, data, buffer, used.length - static_cast<uint32_t>(sizeof(Header)));
       buffer = *--fresh;
     }
     ring.give(used.id, piece_of(places, buffer));

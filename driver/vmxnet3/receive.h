@@ -15,6 +15,7 @@
 
 #include "capture/port/port.h"
 #include "driver/pci/access.h"
+#include "driver/pci/frame_places.h"
 #include "driver/pci/function.h"
 #include "driver/pci/handover.h"
 #include "driver/vmxnet3/rings.h"
@@ -87,12 +88,11 @@ class Vmxnet3ReceiveQueue final : public ReceiveQueue {
 
   explicit Vmxnet3ReceiveQueue(const ReceiveSettings& settings) : settings_(settings) {}
 
-  // 2 KiB apart, all starts would fall into the same few cache sets.
-  static uint32_t start_of(uint32_t buffer) { return 64 * (buffer % 8); }
   void give(uint32_t buffer);
   uint32_t take_back();
   void go_over();
   void drain(std::span<Frame> out, FreeBuffers& free, Burst& burst);
+  uint32_t take_run(std::span<Frame> out, FreeBuffers& free);
   void take(const Completion& done, std::span<Frame> out, FreeBuffers& free, Burst& burst);
   uint32_t deliver(const Completion& done, uint32_t buffer, std::span<Frame> out, FreeBuffers& free,
                    Burst& burst);
@@ -108,7 +108,7 @@ class Vmxnet3ReceiveQueue final : public ReceiveQueue {
   uint64_t arena_ = 0;
 
   // The worker's.
-  Region region_;
+  pci::FramePlaces places_;
   uint32_t held_ = 0;
   uint32_t longest_ = 0;      // bytes of a frame that fit
   bool in_frame_ = false;     // within one that takes several descriptors

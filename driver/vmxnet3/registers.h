@@ -76,6 +76,7 @@ inline constexpr uint32_t EOP = 1u << 12, CQ = 1u << 13;  // Descriptor::more
 struct Completion {
   uint32_t words[4];
 
+  // words[1], a hash, is never looked at.
   uint32_t index() const { return words[0] & 0xfff; }  // of the descriptor
   uint32_t type() const { return words[3] >> 24 & 0x7f; }
 
@@ -87,8 +88,16 @@ struct Completion {
   bool error() const { return words[2] >> 14 & 1; }         // ERR
   bool tag_stripped() const { return words[2] >> 15 & 1; }  // TS
   bool crc_correct() const { return words[3] >> 23 & 1; }   // FCS: of use with ERR only
-  static constexpr uint32_t kGeneration = 1u << 31;         // words[3]
-  static constexpr uint32_t kMerged = 4;                    // type: several frames made one (LRO)
+  // A whole frame in the descriptor of this index, of `longest` bytes at most (less than 2^14), as it was on
+  // the wire.
+  bool plain(uint32_t index, uint32_t longest) const {
+    constexpr uint32_t kWhere = 0xfff | 3u << 14 | 0x3ff << 16, kWhole = 3u << 14;  // and ring 0
+    constexpr uint32_t kLengthErrTs = 0xffff;  // either bit makes it longer than any frame
+    const bool here = (words[0] & kWhere) == (kWhole | index);
+    return here && (words[2] & kLengthErrTs) - 1 < longest && type() != kMerged;
+  }
+  static constexpr uint32_t kGeneration = 1u << 31;  // words[3]
+  static constexpr uint32_t kMerged = 4;             // type: several frames made one (LRO)
 };
 static_assert(sizeof(Completion) == 16);
 

@@ -42,13 +42,20 @@ class CompletionRing {
     std::memset(static_cast<void*>(ring_), 0, bytes(size_));
     next_ = {};
   }
-  bool take(Completion& out) {
+  // What the device gave back next, each word read once; it stays next. False: nothing.
+  bool look(Completion& out) const {
     Completion& next = ring_[next_.index()];
     // Pairs with the device's store: after it, the rest and the buffer can be read.
-    const uint32_t last = std::atomic_ref(next.words[3]).load(std::memory_order_acquire);
-    if (((last & Completion::kGeneration) != 0) != next_.generation()) return false;
-    std::memcpy(&out, &next, sizeof(out));
-    next_.advance(size_);
+    out.words[3] = std::atomic_ref(next.words[3]).load(std::memory_order_acquire);
+    if (((out.words[3] & Completion::kGeneration) != 0) != next_.generation()) return false;
+    out.words[0] = std::atomic_ref(next.words[0]).load(std::memory_order_relaxed);
+    out.words[2] = std::atomic_ref(next.words[2]).load(std::memory_order_relaxed);
+    return true;
+  }
+  void advance() { next_.advance(size_); }
+  bool take(Completion& out) {
+    if (!look(out)) return false;
+    advance();
     return true;
   }
 
@@ -76,9 +83,13 @@ class GiveRing {
   uint32_t oldest_slot() const { return oldest_; }
 
   void give(uint64_t address, uint32_t length, uint32_t generation_bit, uint32_t more) {
+    ring_[next_.index()].more = more;
+    give(address, length, generation_bit);
+  }
+  // Where nothing but 0 is ever in the last word.
+  void give(uint64_t address, uint32_t length, uint32_t generation_bit) {
     Descriptor& slot = ring_[next_.index()];
     slot.address = address;
-    slot.more = more;
     // The device has it with this store.
     std::atomic_ref(slot.word).store(length | (next_.generation() ? generation_bit : 0),
                                      std::memory_order_release);
