@@ -11,7 +11,7 @@
 #include "driver/intel/descriptors.h"
 #include "driver/ixgbe/registers.h"
 #include "driver/pci/nic_port.h"
-#include "tests/nic/nic_test.h"
+#include "tests/nic/model_nic.h"
 
 namespace ringcap::nic {
 namespace {
@@ -23,47 +23,10 @@ constexpr uint32_t kMacErrorBit = 1u << 29, kChecksumErrorBit = 1u << 31;
 const Bytes kGood = make_frame(1, 100);
 
 template <class Test>
-class IxgbeModel : public Test {
+class IxgbeModel : public ModelNic<IxgbeChip, IxgbeKind, Test> {
  protected:
-  static constexpr uint32_t kBuffers = 128;
-
-  void TearDown() override {
-    nic_.reset();
-    if (chip_) {
-      EXPECT_EQ(chip_->complaints, std::vector<std::string>());
-    }
-  }
-  Result<std::unique_ptr<Port>> open(const IxgbeKind& kind, const pci::NicOptions& options) {
-    chip_ = std::make_shared<IxgbeChip>(kind);
-    if (fault_) fault_(*chip_);
-    auto function = std::make_unique<ModelFunction>(chip_);
-    function->interrupt = interrupt_;
-    return open_nic(std::move(function), options);
-  }
-  void run(const IxgbeKind& kind, pci::NicOptions options = {}) {
-    options.descriptors = 64;
-    auto port = open(kind, options);
-    ASSERT_TRUE(port) << port.error().message();
-    memory_.resize(options.queues * kBuffers * (options.mtu > 1500 ? 16384 : 2048));
-    nic_ = std::make_unique<OpenPort>(std::move(*port), memory_.data(), memory_.size(), kBuffers);
-    ASSERT_NO_FATAL_FAILURE(nic_->arm_and_start());
-  }
-  Burst take(uint32_t queue = 0) { return nic_->take(frames_, 64, queue); }
-  QueueCounters counters() { return nic_->port().counters(); }
-  uint64_t statistic(std::string_view name) {
-    for (const Statistic& each : nic_->port().statistics())
-      if (name == each.name) return each.value;
-    ADD_FAILURE() << "no statistic " << name;
-    return 0;
-  }
-  uint32_t mask() { return chip_->registers[reg::EIMS]; }
-
-  std::function<void(IxgbeChip&)> fault_;  // from before it is opened
-  pci::Interrupt interrupt_ = pci::Interrupt::kMsix;
-  std::shared_ptr<IxgbeChip> chip_;
-  std::vector<std::byte> memory_;
-  std::unique_ptr<OpenPort> nic_;
-  std::vector<Bytes> frames_;
+  uint64_t statistic(const std::string& name) { return nic::statistic(this->nic_->port(), name); }
+  uint32_t mask() { return this->chip_->registers[reg::EIMS]; }
 };
 
 // ---- every chip of the family -----------------------------------------------------------------------
@@ -291,22 +254,11 @@ TEST_F(IxgbeFault, crc_1_with_timestamps_of_the_adapter_is_refused_for_they_have
 }
 
 TEST_F(IxgbeFault, frame_in_several_descriptors_counts_once_as_broken_and_the_next_one_arrives) {
-  run(fibre_, {.bad = true});
-  chip_->deliver(Bytes(2048), {.end_of_packet = false});
-  chip_->deliver(Bytes(100));
-  chip_->deliver(kGood);
-  const Burst burst = take();
-  EXPECT_EQ(burst.broken, 1u);
-  EXPECT_EQ(frames_, std::vector<Bytes>{kGood});
+  frame_in_several_descriptors_counts_once_as_broken(fibre_);
 }
 
 TEST_F(IxgbeFault, length_that_no_buffer_holds_is_broken_and_its_buffer_is_armed_again) {
-  run(fibre_, {.queues = 2});
-  for (int i = 0; i < 300; ++i) {
-    ASSERT_TRUE(chip_->deliver(Bytes(60), {.length = i % 2 == 0 ? 2049 : 65535}, 1));
-    EXPECT_EQ(take(1).broken, 1u);
-  }
-  EXPECT_EQ(chip_->armed(1), 63u);
+  length_that_no_buffer_holds_is_broken(fibre_);
 }
 
 TEST_F(IxgbeFault, length_zero_is_not_believed_until_the_device_has_gone_on_and_is_broken_then) {
@@ -375,17 +327,7 @@ TEST_F(IxgbeFault, counters_go_beyond_32_bits_and_keep_what_a_reset_clears) {
 }
 
 TEST_F(IxgbeFault, queue_that_does_not_switch_on_is_an_error_that_names_it) {
-  fault_ = [](IxgbeChip& chip) { chip.stuck_queue = 2; };
-  auto port = open(fibre_, {.queues = 4, .descriptors = 64});
-  ASSERT_TRUE(port);
-  memory_.resize(4 * kBuffers * 2048);
-  nic_ = std::make_unique<OpenPort>(std::move(*port), memory_.data(), memory_.size(), kBuffers);
-  for (uint32_t q = 0; q < 4; ++q) ASSERT_TRUE(nic_->queue(q).arm(nic_->region(q), nic_->free(q)));
-  const auto started = nic_->port().start();
-  ASSERT_FALSE(started);
-  EXPECT_NE(started.error().message().find("receive queue 2 does not start"), std::string::npos)
-      << started.error().message();
-  EXPECT_FALSE(chip_->bus_master);
+  queue_that_does_not_switch_on_is_an_error(fibre_);
 }
 
 TEST_F(IxgbeFault, reset_that_does_not_end_is_given_up_with_what_to_do) {
@@ -409,22 +351,7 @@ TEST_F(IxgbeFault, device_that_cannot_finish_its_requests_is_reset_twice) {
 }
 
 TEST_F(IxgbeFault, device_that_is_pulled_out_is_noticed_and_adds_nothing_to_the_counters) {
-  run(copper_, {.queues = 4});
-  for (uint32_t queue = 0; queue < 4; ++queue) chip_->deliver(kGood, {}, queue);
-  EXPECT_EQ(counters().received, 4u);
-  chip_->removed = true;
-  EXPECT_EQ(counters().received, 4u);
-  EXPECT_EQ(nic_->queue(1).counters().missed, 0u);
-  EXPECT_FALSE(nic_->port().link().present);
-  EXPECT_TRUE(chip_->released);
-  for (uint32_t queue = 0; queue < 4; ++queue) {
-    EXPECT_EQ(take(queue).frames, 1u);  // what had arrived is still there
-    EXPECT_EQ(take(queue).frames, 0u);
-  }
-  nic_->port().stop();
-  nic_->disarm();
-  for (uint32_t queue = 0; queue < 4; ++queue) EXPECT_EQ(nic_->free(queue).size(), kBuffers);
-  EXPECT_FALSE(nic_->port().start());
+  device_that_is_pulled_out_is_noticed(copper_);
 }
 
 TEST_F(IxgbeFault, device_that_does_not_answer_is_not_opened) {
@@ -437,44 +364,11 @@ TEST_F(IxgbeFault, device_that_does_not_answer_is_not_opened) {
 }
 
 TEST_F(IxgbeFault, request_to_give_the_device_back_is_met_at_once_and_the_queues_survive) {
-  run(fibre_, {.queues = 4});
-  chip_->deliver(kGood, {}, 3);
-  chip_->pending.removal = true;
-  ::eventfd_write(chip_->events.get(), 1);
-  nic_->port().handle_event();
-  EXPECT_TRUE(chip_->released);
-  EXPECT_FALSE(chip_->bus_master);
-  EXPECT_EQ(take(3).frames, 1u);
-  EXPECT_EQ(counters().received, 1u);  // read before it went
+  request_to_give_the_device_back_is_met_at_once(fibre_);
 }
 
 TEST_F(IxgbeFault, pcie_error_is_answered_by_a_reset_and_every_queue_goes_on_where_it_was) {
-  run(fibre_, {.queues = 4});
-  std::vector<std::vector<Bytes>> sent(4), taken(4);
-  const auto more = [&](uint32_t queue, uint32_t count) {
-    for (uint32_t i = 0; i < count; ++i) {
-      sent[queue].push_back(make_frame(static_cast<uint32_t>(sent[queue].size()), 100));
-      ASSERT_TRUE(chip_->deliver(sent[queue].back(), {}, queue));
-    }
-  };
-  for (uint32_t queue = 0; queue < 4; ++queue) {
-    more(queue, 50);
-    nic_->take(taken[queue], 64, queue);
-    more(queue, 10 * queue);  // done, not taken yet
-  }
-  const uint32_t resets = chip_->resets;
-  chip_->pending.error = true;
-  nic_->port().handle_event();
-  EXPECT_GT(chip_->resets, resets);
-  EXPECT_TRUE(nic_->port().link().present);
-  for (uint32_t queue = 0; queue < 4; ++queue) {
-    for (int round = 0; round < 10; ++round) {
-      more(queue, 20);
-      nic_->take(taken[queue], 64, queue);
-    }
-    EXPECT_TRUE(taken[queue] == sent[queue]) << "queue " << queue;
-    EXPECT_EQ(chip_->armed(queue), 63u);
-  }
+  pcie_error_is_answered_by_a_reset(fibre_);
 }
 
 // ---- link ----------------------------------------------------------------------------------------------
@@ -577,6 +471,8 @@ TEST_F(IxgbeFault, moderation_is_microseconds_in_steps_of_two_and_off_is_none) {
   nic_.reset();
   run(fibre_, {.moderation_us = 10000});
   EXPECT_EQ(chip_->registers[reg::EITR], 0xff8u);
+  nic_->port().counters();
+  EXPECT_EQ(statistic("rx_queue_0_moderation_us"), 1022u);  // what it is, not what was asked for
 }
 
 TEST_F(IxgbeFault, one_interrupt_for_everything_wakes_the_worker_which_tells_of_link) {

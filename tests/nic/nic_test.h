@@ -55,12 +55,14 @@ class OpenPort {
     EXPECT_TRUE(port_->prepare({.arena = arena, .arena_bytes = arena_bytes}));
   }
   void arm_and_start() {
-    for (uint32_t q = 0; q < regions_.size(); ++q) {
-      const auto armed = queue(q).arm(regions_[q], free_[q]);
-      ASSERT_TRUE(armed) << armed.error().message();
-    }
-    const auto started = port_->start();
+    const auto started = try_to_start();
     ASSERT_TRUE(started) << started.error().message();
+  }
+  Result<void> try_to_start() {
+    for (uint32_t q = 0; q < regions_.size(); ++q) {
+      if (const auto armed = queue(q).arm(regions_[q], free_[q]); !armed) return armed;
+    }
+    return port_->start();
   }
   void disarm() {
     for (uint32_t q = 0; q < regions_.size(); ++q) queue(q).disarm(free_[q]);
@@ -91,5 +93,24 @@ class OpenPort {
   std::vector<Region> regions_;
   std::vector<FreeBuffers> free_;
 };
+
+// That the free buffers are all those of the region, each of them once: none was lost, none is in two places.
+inline void expect_each_buffer_once(FreeBuffers& free, uint32_t buffers) {
+  std::vector<bool> seen(buffers);
+  ASSERT_EQ(free.size(), buffers);
+  while (!free.empty()) {
+    const uint32_t buffer = free.pop();
+    ASSERT_LT(buffer, buffers);
+    EXPECT_FALSE(seen[buffer]) << buffer;
+    seen[buffer] = true;
+  }
+}
+
+// As of the last counters(); all ones: the port has none of that name.
+inline uint64_t statistic(Port& port, const std::string& name) {
+  for (const Statistic& each : port.statistics())
+    if (each.name == name) return each.value;
+  return ~uint64_t{0};
+}
 
 }  // namespace ringcap::nic

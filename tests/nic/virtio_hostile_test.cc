@@ -121,14 +121,7 @@ class VirtioHostile : public testing::TestWithParam<bool> {
   }
   void expect_all_buffers() {
     queue_->disarm(free_);
-    std::vector<bool> seen(kBuffers);
-    ASSERT_EQ(free_.size(), kBuffers);
-    while (!free_.empty()) {
-      const uint32_t buffer = free_.pop();
-      ASSERT_LT(buffer, kBuffers);
-      EXPECT_FALSE(seen[buffer]) << buffer;
-      seen[buffer] = true;
-    }
+    expect_each_buffer_once(free_, kBuffers);
   }
   bool told() {
     eventfd_t count;

@@ -108,14 +108,7 @@ class Vmxnet3Hostile : public testing::Test, private Counting {
   void expect_all_buffers() {
     EXPECT_EQ(queue_->held(), kDescriptors);
     queue_->disarm(free_);
-    std::vector<bool> seen(kBuffers);
-    ASSERT_EQ(free_.size(), kBuffers);
-    while (!free_.empty()) {
-      const uint32_t buffer = free_.pop();
-      ASSERT_LT(buffer, kBuffers);
-      EXPECT_FALSE(seen[buffer]) << buffer;
-      seen[buffer] = true;
-    }
+    expect_each_buffer_once(free_, kBuffers);
   }
 
   // Registers that take everything.
