@@ -13,6 +13,7 @@
 #include "driver/nic/drivers.h"
 #include "driver/pci/nic_port.h"
 #include "driver/selftest/loop.h"
+#include "driver/selftest/spread.h"
 
 namespace ringcap::selftest {
 namespace {
@@ -68,6 +69,7 @@ class Tester {
   void patterns();
   void jumbo();
   void arena();
+  void queues();
   void interrupts();
   void link();
 
@@ -87,6 +89,7 @@ class Tester {
   // Known once reset() opened it.
   pci::NicLimits limits_;
   uint32_t vectors_ = 1;
+  pci::Interrupt interrupt_ = pci::Interrupt::kNone;
   std::vector<pci::Loopback> ways_;
   std::optional<pci::Loopback> way_;  // the one that works
 };
@@ -126,10 +129,12 @@ Result<Report> Tester::run() {
   const auto& nic = testable(**first);
   limits_ = nic.limits();
   vectors_ = nic.vectors();
+  interrupt_ = nic.interrupt();
   ways_ = nic.loopbacks();
   first->reset();
-  for (const Part part : {&Tester::reset, &Tester::registers, &Tester::loopback, &Tester::patterns,
-                          &Tester::jumbo, &Tester::arena, &Tester::interrupts, &Tester::link}) {
+  for (const Part part :
+       {&Tester::reset, &Tester::registers, &Tester::loopback, &Tester::patterns, &Tester::jumbo,
+        &Tester::arena, &Tester::queues, &Tester::interrupts, &Tester::link}) {
     if (stopped()) break;
     (this->*part)();
   }
@@ -309,6 +314,32 @@ void Tester::compare(const Counted& before, const Counted& after) {
       fmt::format("the NIC counted {} sent, {} received with {} bytes, {} missed, {} bad; we did {} sent, {} "
                   "received with {} bytes",
                   sent, received, bytes, missed, bad, our_sent, our_received, our_bytes));
+}
+
+// ---- queues --------------------------------------------------------------------------------------------
+
+// All that the chip has, also those that have no interrupt.
+void Tester::queues() {
+  if (limits_.queues == 1) return skip("queues", "the driver knows one receive queue of this NIC");
+  if (!way_) return skip("queues", ways_.empty() ? kNoLoopback : "nothing comes back");
+  if (interrupt_ == pci::Interrupt::kMsi || interrupt_ == pci::Interrupt::kIntx)
+    return skip("queues",
+                fmt::format("several queues need MSI-X, and there is {} here", name_of(interrupt_)));
+  auto port = open(
+      {.queues = limits_.queues, .descriptors = Spread::kDescriptors, .transmit = true, .loopback = *way_});
+  if (!port) return fail("queues", port.error().message());
+  Spread spread(std::move(*port), settings_.arena, settings_.arena_bytes);
+  Result<void> done = spread.start();
+  if (done) done = spread.exchange(kComesBackMs, settings_.stopped);
+  if (stopped()) return;
+  if (!done) return fail("queues", done.error().text);
+  const std::vector<uint32_t> flows = spread.flows_of_queues();
+  const bool all = std::ranges::none_of(flows, [](uint32_t count) { return count == 0; });
+  tell("queues", all ? Outcome::kPassed : Outcome::kFailed,
+       fmt::format(
+           "{} flows, {} frames each, came back byte for byte through {} receive queues, each flow in one "
+           "and in order: {} flows",
+           Spread::kFlows, Spread::kRounds, flows.size(), fmt::join(flows, ", ")));
 }
 
 // ---- interrupts ----------------------------------------------------------------------------------------

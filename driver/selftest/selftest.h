@@ -21,7 +21,7 @@ enum class Outcome { kPassed, kFailed, kNotPossible };
 
 struct Check {
   std::string id;  // "reset", "registers", "loopback", "patterns", "jumbo", "arena", "counters",
-                   // "interrupts", "link": never changes its meaning
+                   // "queues", "interrupts", "link": never changes its meaning
   Outcome outcome = Outcome::kPassed;
   std::string text;  // what was tried, and what came of it
 };

@@ -16,6 +16,9 @@ class LoopingChip final : public Chip {
  public:
   uint32_t flip_every = 0, lose_every = 0, miscount_every = 0;  // frames; 0: never
   uint32_t forgetful = ~0u;                                     // a register that keeps nothing
+  // What receives, where there are two queues: 0 the one that RSS should choose, by the last bit of the
+  // source address; 1 always the first; 2 now one, now the other.
+  uint32_t spreads = 0;
 
   void write(uint32_t offset, uint32_t value) override {
     Chip::write(offset, offset == forgetful ? 0 : value);
@@ -34,9 +37,14 @@ class LoopingChip final : public Chip {
     const uint64_t number = ++frames_;
     if (is_due(number, flip_every)) frame[frame.size() / 2] ^= 0x10;
     count(reg::GPTC, is_due(number, miscount_every) ? 2 : 1);
-    if (is_due(number, lose_every) || !deliver(frame)) return;
+    if (is_due(number, lose_every) || !deliver(frame, {}, queue_of(frame, number))) return;
     count(reg::GPRC, 1);
     count(reg::GORCL, static_cast<uint32_t>(frame.size() + 4));
+  }
+  uint32_t queue_of(const std::vector<uint8_t>& frame, uint64_t number) const {
+    const bool several = registers.contains(reg::MRQC) && registers.at(reg::MRQC) != 0;
+    if (!several || spreads == 1) return 0;
+    return static_cast<uint32_t>(spreads == 0 ? frame[29] : number / 600) % 2;
   }
   // Not among the first, by which the test sees that anything comes back.
   static bool is_due(uint64_t number, uint32_t every) {
@@ -104,6 +112,23 @@ TEST_F(SelfTestOfModel, finds_a_count_that_is_wrong) {
 TEST_F(SelfTestOfModel, finds_a_register_that_does_not_keep_its_value) {
   chip_->forgetful = reg::MTA;
   fails("registers", "register 0x05200 was written ");
+}
+
+TEST_F(SelfTestOfModel, has_flows_come_back_through_every_queue) {
+  const Check check = run("queues");
+  EXPECT_EQ(check.outcome, Outcome::kPassed) << check.text;
+  EXPECT_NE(check.text.find("through 2 receive queues, each flow in one and in order: "), std::string::npos)
+      << check.text;
+}
+
+TEST_F(SelfTestOfModel, finds_a_queue_that_nothing_comes_through) {
+  chip_->spreads = 1;
+  fails("queues", "512, 0 flows");
+}
+
+TEST_F(SelfTestOfModel, finds_a_flow_that_changes_its_queue) {
+  chip_->spreads = 2;
+  fails("queues", "came through receive queue ");
 }
 
 TEST_F(SelfTestOfModel, finds_that_the_kernel_gives_no_interrupt) {
