@@ -47,6 +47,7 @@ Json nic_json(const Nic& nic) {
   out["on_silicon"] = driver ? Json(driver->on_silicon) : Json();
   out["in_qemu"] = driver ? Json(driver->in_qemu) : Json();
   out["adapter_timestamps"] = driver ? Json(driver->stamps) : Json();
+  out["moderation"] = driver ? Json(driver->moderation) : Json();
   return out;
 }
 
@@ -64,7 +65,10 @@ std::string support_text(const Nic& nic) {
   if (driver == nullptr) return "no driver";
   const char* proof = driver->on_silicon ? "" : " (never run on the real chip)";
   if (!driver->in_qemu) proof = " (never run on the real chip: only the in-process model has run it)";
-  return fmt::format("{}{}{}", driver->driver, proof, driver->stamps ? ", timestamps=adapter" : "");
+  const std::string_view moderation = driver->moderation;
+  return fmt::format(
+      "{}{}{}{}", driver->driver, proof, driver->stamps ? ", timestamps=adapter" : "",
+      moderation == NicDriver::kModerationAll ? "" : fmt::format(", moderation={}", moderation));
 }
 
 std::string interface_of(const Nic& nic) {

@@ -14,6 +14,7 @@
 #include "capture/ledger/ledger.h"
 #include "libcap/client/client.h"
 #include "tools/cli.h"
+#include "tools/moderation_text.h"
 
 namespace ringcap::tools {
 namespace po = boost::program_options;
@@ -308,6 +309,7 @@ void print_table(const ledger::Ledger& l, const ledger::Check& check) {
     if (p.queues.size() > 1 && p.received != layout::kNotCounted)
       print("  together  received {} = taken {} + missed {} + bad {}{}\n", p.received, p.taken,
             count_text(p.missed), count_text(p.bad), p.at_rest ? "" : "  (in motion)");
+    if (const std::string apart = moderation_text(p); !apart.empty()) print("  interrupts {}\n", apart);
   }
   for (size_t i = 0; i < l.workers.size(); ++i) {
     const auto& w = l.workers[i];

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "driver/intel/registers.h"
+#include "driver/pci/moderation_names.h"
 
 namespace ringcap::intel {
 namespace {
@@ -25,16 +26,6 @@ uint64_t realtime_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
-// Not the chip's, but asked for in the same breath.
-const char* moderation_name(uint32_t queue) {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> made(64);
-    for (size_t i = 0; i < made.size(); ++i) made[i] = fmt::format("rx_queue_{}_moderation_us", i);
-    return made;
-  }();
-  return names[std::min<size_t>(queue, names.size() - 1)].c_str();
 }
 
 }  // namespace
@@ -102,8 +93,10 @@ Result<void> IntelPort::make_queues() {
     std::unique_ptr<IntelReceive> ring = make_receive(settings, *memory, wake);
     rings_.push_back(ring.get());
     queues_.push_back(std::move(ring));
-    const size_t at = statistics_.add(moderation_name(number));
-    if (number == 0) moderation_at_ = at;
+    if (!wakes(number)) continue;
+    // Not the chip's, but asked for in the same breath.
+    const size_t at = statistics_.add(pci::moderation_us_name(number));
+    if (moderated_++ == 0) moderation_at_ = at;
   }
   if (!options_.transmit) return {};
   auto memory = allocate_ring(IntelTransmitQueue::ring_bytes());
@@ -259,7 +252,7 @@ void IntelPort::quiesce() {
 QueueCounters IntelPort::counters() {
   update_statistics();
   if (running_) note_clock();
-  for (size_t queue = 0; queue < rings_.size(); ++queue)
+  for (size_t queue = 0; queue < moderated_; ++queue)
     statistics_.set(moderation_at_ + queue, rings_[queue]->moderation_us());
   return count_all();
 }

@@ -117,6 +117,7 @@ class IntelPort : public pci::NicPort, private QueueCounting {
   std::vector<IntelReceive*> rings_;     // queues_
   std::unique_ptr<IntelTransmitQueue> transmit_;
   size_t moderation_at_ = 0;  // of the first queue's, in the statistics
+  uint32_t moderated_ = 0;    // queues that have an interrupt: the first ones
 
  private:
   virtual std::unique_ptr<IntelTransmitQueue> make_transmit(pci::Function::DmaMemory ring) = 0;

@@ -28,6 +28,12 @@ constexpr NicDriver ixgbe_chip(uint16_t device, const char* name, bool stamps = 
   return {0x8086, device, "ixgbe", name, ixgbe::IxgbePort::open, ixgbe::dump, false, false, stamps};
 }
 
+constexpr NicDriver virtio_device(uint16_t device, const char* name) {
+  return {
+      0x1af4,       device, "virtio", name,  virtio::VirtioPort::open,
+      virtio::dump, false,  true,     false, "off, and US where the device offers VIRTIO_NET_F_NOTF_COAL"};
+}
+
 constexpr NicDriver kDrivers[] = {
     {0x8086, 0x100e, "e1000", "Intel 82540EM", e1000::E1000Port::open, intel::dump_8254x},
     {0x8086, 0x100c, "e1000", "Intel 82544GC", e1000::E1000Port::open, intel::dump_8254x},
@@ -52,9 +58,10 @@ constexpr NicDriver kDrivers[] = {
     ixgbe_chip(0x1560, "Intel X540, one port"),
     ixgbe_chip(0x1563, "Intel X550", true),
     ixgbe_chip(0x15d1, "Intel X550, one port", true),
-    {0x1af4, 0x1041, "virtio", "virtio network device", virtio::VirtioPort::open, virtio::dump},
-    {0x1af4, 0x1000, "virtio", "virtio network device, transitional", virtio::VirtioPort::open, virtio::dump},
-    {0x15ad, 0x07b0, "vmxnet3", "VMware vmxnet3", vmxnet3::Vmxnet3Port::open, vmxnet3::dump},
+    virtio_device(0x1041, "virtio network device"),
+    virtio_device(0x1000, "virtio network device, transitional"),
+    {0x15ad, 0x07b0, "vmxnet3", "VMware vmxnet3", vmxnet3::Vmxnet3Port::open, vmxnet3::dump, false, true,
+     false, "auto|off"},
 };
 
 Error unknown(const std::string& address, uint32_t vendor, uint32_t device) {

@@ -25,6 +25,9 @@ struct NicDriver {
   bool on_silicon = false;  // run on the real chip, not only on a model of it
   bool in_qemu = true;      // run against QEMU's model of the chip; else only against the one in the tests
   bool stamps = false;      // has a timestamp for every frame: timestamps=adapter
+  // What keeps its interrupts apart (moderation=): "US" a number of microseconds, "auto" as its own load is.
+  const char* moderation = kModerationAll;
+  static constexpr const char* kModerationAll = "auto|off|US";
 };
 
 std::span<const NicDriver> nic_drivers();

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "driver/pci/moderation_names.h"
+
 namespace ringcap::virtio {
 namespace {
 
@@ -49,7 +51,7 @@ Result<void> VirtioPort::initialise() {
   const Result<uint64_t> offered = device_.offered();
   if (!offered) return std::unexpected(offered.error());
   features_ = *offered & kWanted;
-  if (*offered & feature::CTRL_VQ) features_ |= *offered & (feature::MQ | feature::RSS);
+  if (*offered & feature::CTRL_VQ) features_ |= *offered & (feature::MQ | feature::RSS | feature::NOTF_COAL);
   choose_steering();
   if (Result<void> possible = check(); !possible) return possible;
   if (Result<void> agreed = device_.negotiate(features_); !agreed) return agreed;
@@ -78,10 +80,12 @@ Result<void> VirtioPort::check() {
     return pci::refuse("bad=1: virtio has no frames with a bad CRC or length to deliver", "leave bad=1 out");
   if (options_.crc)
     return pci::refuse("crc=1: frames come to virtio without a CRC that could be kept", "leave crc=1 out");
-  if (options_.moderation_us > 0)
+  if (options_.moderation_us > 0 && !has(feature::NOTF_COAL))
     return pci::refuse(
-        fmt::format("moderation={}: virtio cannot moderate its interrupts", options_.moderation_us),
-        "use moderation=auto or moderation=off");
+        fmt::format("moderation={}: this virtio device cannot keep its interrupts apart (it does not "
+                    "offer VIRTIO_NET_F_NOTF_COAL)",
+                    options_.moderation_us),
+        "use moderation=auto or moderation=off: they come as they do");
   return {};
 }
 
@@ -127,6 +131,9 @@ Result<void> VirtioPort::make_receive(uint32_t number) {
                                          : VirtioReceiveQueue<SplitRing>::make(settings);
   if (!queue) return std::unexpected(queue.error());
   receive_.push_back(queue->get());
+  if (wakes(number))
+    statistics_.push_back({pci::moderation_us_name(number),
+                           static_cast<uint64_t>(std::max<int64_t>(options_.moderation_us, 0))});
   queues_.push_back(std::move(*queue));
   return {};
 }
@@ -225,7 +232,21 @@ Result<void> VirtioPort::tell_device() {
         return fail(Code::kSystem, "it refuses to receive frames for all addresses (promiscuous mode)");
     }
   }
+  if (Result<void> done = moderate(); !done) return done;
   return spread();
+}
+
+// "Notifications Coalescing" (version 1.3). After a reset nothing keeps them apart, and "auto" leaves it at
+// that: only the control thread could change it. Not so long that the ring fills: half of it ends the wait.
+Result<void> VirtioPort::moderate() {
+  if (options_.moderation_us <= 0) return {};
+  std::vector<uint8_t> data;
+  put32(data, receive_[0]->descriptors() / 2);
+  put32(data, static_cast<uint32_t>(options_.moderation_us));
+  if (control_->command(control::NOTF_COAL, control::NOTF_COAL_RX_SET, data)) return {};
+  return fail(Code::kSystem, fmt::format("it refuses moderation={}, and says that it can keep its interrupts "
+                                         "apart",
+                                         options_.moderation_us));
 }
 
 // "Receive-side scaling (RSS)" where the device has it; else "Automatic receive steering in multiqueue mode".

@@ -31,6 +31,7 @@ class VirtioPort final : public pci::NicPort {
   std::vector<TransmitQueue*> transmit_queues() override {
     return transmit_ ? std::vector<TransmitQueue*>{transmit_.get()} : std::vector<TransmitQueue*>{};
   }
+  std::span<const Statistic> statistics() const override { return statistics_; }
   std::string remark() const override;
 
  private:
@@ -50,6 +51,7 @@ class VirtioPort final : public pci::NicPort {
   Result<void> enable(uint32_t queue, uint32_t size, const RingAddresses& ring, uint32_t vector);
   Result<void> go();
   Result<void> tell_device();
+  Result<void> moderate();
   Result<void> spread();
   std::vector<uint8_t> rss_command() const;
 
@@ -80,7 +82,8 @@ class VirtioPort final : public pci::NicPort {
   uint32_t transmit_size_ = 0;
   std::unique_ptr<Control> control_;
   uint32_t control_size_ = 0;
-  std::vector<Doorbell> bells_;  // of the queues, in the order of enable_queues()
+  std::vector<Statistic> statistics_;  // it counts nothing: of its interrupts
+  std::vector<Doorbell> bells_;        // of the queues, in the order of enable_queues()
 };
 
 }  // namespace ringcap::virtio

@@ -38,12 +38,12 @@ namespace isr {
 inline constexpr uint32_t QUEUE = 1, CONFIGURATION = 2;
 }
 
-// "Reserved Feature Bits" and "Network Device: Feature bits"
+// "Reserved Feature Bits" and "Network Device: Feature bits"; NOTF_COAL is of version 1.3
 namespace feature {
 inline constexpr uint64_t MRG_RXBUF = 1ull << 15, STATUS = 1ull << 16, CTRL_VQ = 1ull << 17,
                           CTRL_RX = 1ull << 18, MQ = 1ull << 22, VERSION_1 = 1ull << 32,
                           ACCESS_PLATFORM = 1ull << 33, RING_PACKED = 1ull << 34, ORDER_PLATFORM = 1ull << 36,
-                          RSS = 1ull << 60, SPEED_DUPLEX = 1ull << 63;
+                          NOTF_COAL = 1ull << 53, RSS = 1ull << 60, SPEED_DUPLEX = 1ull << 63;
 }
 
 // "Network Device: Device configuration layout"
@@ -75,6 +75,7 @@ namespace control {
 inline constexpr uint8_t OK = 0;
 inline constexpr uint8_t RX = 0, RX_PROMISC = 0, RX_ALLMULTI = 1;
 inline constexpr uint8_t MQ = 4, MQ_VQ_PAIRS_SET = 0, MQ_RSS_CONFIG = 1;
+inline constexpr uint8_t NOTF_COAL = 6, NOTF_COAL_RX_SET = 1;
 }  // namespace control
 
 // "RSS": hash types

@@ -61,7 +61,7 @@ Result<void> Vmxnet3Port::check() {
     return pci::refuse("crc=1: frames come to vmxnet3 without a CRC that could be kept", "leave crc=1 out");
   if (options_.moderation_us > 0)
     return pci::refuse(fmt::format("moderation={}: vmxnet3 moderates its interrupts as it sees fit, or not "
-                                   "at all",
+                                   "at all: the revision of its interface that ringcap speaks knows no times",
                                    options_.moderation_us),
                        "use moderation=auto or moderation=off");
   return {};
@@ -196,7 +196,9 @@ void Vmxnet3Port::describe_interrupts() {
   to.autoMask = (ask(command::GET_CONF_INTR) >> kMaskModeShift & 3) == kMaskAuto;
   to.numIntrs = own_vectors_ ? kTransmitVector + 1 : 1;
   to.eventIntrIdx = own_vectors_ ? static_cast<uint8_t>(link_vector_) : 0;
-  std::ranges::fill(to.modLevels, options_.moderation_us == 0 ? moderation::NONE : moderation::ADAPTIVE);
+  const uint8_t level = options_.moderation_us == 0 ? moderation::NONE : moderation::ADAPTIVE;
+  std::ranges::fill(to.modLevels, level);
+  statistics_.set_moderation(level);
 }
 
 void Vmxnet3Port::describe_queues() {

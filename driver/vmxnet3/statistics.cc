@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "driver/pci/moderation_names.h"
+
 namespace ringcap::vmxnet3 {
 namespace {
 
@@ -17,7 +19,8 @@ enum : size_t { kUnicast = 12, kMulticast = 14, kBroadcast = 16, kOutOfBuffers =
 }  // namespace
 
 Statistics::Statistics() {
-  for (size_t i = 0; i < all_.size(); ++i) all_[i].name = kNames[i];
+  for (size_t i = 0; i < kNames.size(); ++i) all_[i].name = kNames[i];
+  all_.back().name = pci::moderation_level_name(0);
 }
 
 Statistics::Values Statistics::read(const TxQueueDesc& transmit, const RxQueueDesc& receive) {

@@ -30,11 +30,15 @@ class NicInQemu : public testing::Test {
   }
   Result<std::unique_ptr<Port>> open_port(const pci::NicOptions& options, pci::Interrupt best) {
     machine_ = std::make_shared<Machine>(device_, tap_queues_);
-    auto function = std::make_unique<QtestFunction>(machine_, best);
+    std::unique_ptr<QtestFunction> function = make_function(best);
     arena_bytes_ = uint64_t{options.queues} * (options.descriptors + kSpareBuffers) *
                    (options.mtu > 1500 ? 16384 : 2048);
     arena_ = function->allocate(arena_bytes_, 2 << 20);
     return open_nic(std::move(function), options);
+  }
+  // Another function for a device that QEMU does not quite have.
+  virtual std::unique_ptr<QtestFunction> make_function(pci::Interrupt best) {
+    return std::make_unique<QtestFunction>(machine_, best);
   }
   void open(const pci::NicOptions& options) { open(options, best_); }
   void open(const pci::NicOptions& options, pci::Interrupt best) {

@@ -83,7 +83,7 @@ class Machine {
 };
 
 // The NIC of a Machine as a driver sees it.
-class QtestFunction final : public pci::Function {
+class QtestFunction : public pci::Function {
  public:
   static constexpr uint64_t kRegisters = 0xe000'0000;  // BAR 0, for Machine::readl
   explicit QtestFunction(std::shared_ptr<Machine> machine, pci::Interrupt best = pci::Interrupt::kMsix);

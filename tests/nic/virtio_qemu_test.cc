@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
+#include "driver/virtio/registers.h"
 #include "tests/nic/nic_in_qemu.h"
 
 namespace ringcap::nic {
@@ -269,7 +271,7 @@ TEST_F(VirtioRefusal, of_options_that_it_cannot_do_is_in_words) {
       {{.queues = 2}, "queues=2: this virtio device (virtio) has 1 receive queue"},
       {{.mtu = 15851}, "mtu=15851: virtio takes 68 to 15850"},
       {{.descriptors = 12}, "descriptors=12: virtio takes"},
-      {{.moderation_us = 5}, "moderation=5: virtio cannot moderate"},
+      {{.moderation_us = 5}, "moderation=5: this virtio device cannot keep its interrupts apart"},
       {{.bad = true}, "bad=1: virtio has no frames"},
       {{.crc = true}, "crc=1: frames come to virtio without a CRC"}};
   for (const auto& [options, words] : cases) {
@@ -277,6 +279,114 @@ TEST_F(VirtioRefusal, of_options_that_it_cannot_do_is_in_words) {
     EXPECT_EQ(error.code, Code::kUsage);
     EXPECT_NE(error.message().find(words), std::string::npos) << error.message();
   }
+}
+
+// ---- moderation --------------------------------------------------------------------------------------
+
+// QEMU's device as a newer one: it offers VIRTIO_NET_F_NOTF_COAL, and takes the command that goes with it.
+// QEMU itself is shown another command in its place. Split rings; QEMU has all structures in one BAR.
+struct Coalescing {
+  static constexpr uint32_t kNotify = 0x3000, kControlQueue = 2;
+  bool refuses = false;  // QEMU is shown the command, which it does not know
+  bool accepted = false;
+  std::vector<std::pair<uint32_t, uint32_t>> told;  // frames, microseconds
+};
+
+class CoalescingBar final : public pci::Bar {
+ public:
+  CoalescingBar(std::unique_ptr<pci::Bar> bar, Coalescing& state, std::byte* memory)
+      : bar_(std::move(bar)), state_(state), memory_(memory) {}
+  uint64_t bytes() const override { return bar_->bytes(); }
+  uint32_t read32(uint32_t offset) override {
+    const bool features = offset == virtio::common::device_feature && offered_word_ == 1;
+    return bar_->read32(offset) | (features ? kBit : 0);
+  }
+  void write32(uint32_t offset, uint32_t value) override {
+    if (offset == virtio::common::device_feature_select) offered_word_ = value;
+    if (offset == virtio::common::driver_feature_select) taken_word_ = value;
+    if (offset == virtio::common::queue_desc && queue_ == Coalescing::kControlQueue) ring_ = value;
+    if (offset == virtio::common::driver_feature && taken_word_ == 1) {
+      state_.accepted = value & kBit;
+      value &= ~kBit;
+    }
+    bar_->write32(offset, value);
+  }
+  uint32_t read_narrow(uint32_t offset, uint32_t bytes) override { return bar_->read_narrow(offset, bytes); }
+  void write_narrow(uint32_t offset, uint32_t bytes, uint32_t value) override {
+    if (offset == virtio::common::queue_select) queue_ = value;
+    if (offset >= Coalescing::kNotify && value == Coalescing::kControlQueue) look_at_command();
+    bar_->write_narrow(offset, bytes, value);
+  }
+
+ private:
+  static constexpr uint32_t kBit = 1u << (53 - 32);
+
+  // The ring's first descriptor: the driver gives one command at a time.
+  void look_at_command() {
+    uint64_t at = 0;
+    std::memcpy(&at, memory_ + ring_, sizeof(at));
+    uint8_t* command = reinterpret_cast<uint8_t*>(memory_ + at);
+    if (command[0] != 6 || command[1] != 1 || state_.refuses) return;
+    uint32_t data[2];
+    std::memcpy(data, command + 2, sizeof(data));
+    state_.told.emplace_back(data[0], data[1]);
+    const uint8_t harmless[] = {0, 0, 1};  // promiscuous, once more
+    std::memcpy(command, harmless, sizeof(harmless));
+  }
+
+  std::unique_ptr<pci::Bar> bar_;
+  Coalescing& state_;
+  std::byte* memory_;
+  uint32_t offered_word_ = 0, taken_word_ = 0, queue_ = 0, ring_ = 0;
+};
+
+class CoalescingFunction final : public QtestFunction {
+ public:
+  CoalescingFunction(const std::shared_ptr<Machine>& machine, pci::Interrupt best, Coalescing& state)
+      : QtestFunction(machine, best), state_(state), memory_(machine->memory()) {}
+  Result<std::unique_ptr<pci::Bar>> bar(uint32_t index) override {
+    auto bar = QtestFunction::bar(index);
+    if (!bar) return bar;
+    return std::make_unique<CoalescingBar>(std::move(*bar), state_, memory_);
+  }
+
+ private:
+  Coalescing& state_;
+  std::byte* memory_;
+};
+
+class VirtioCoalescing : public NicInQemu {
+ protected:
+  VirtioCoalescing() : NicInQemu(device(false)) {}
+  std::unique_ptr<QtestFunction> make_function(pci::Interrupt best) override {
+    return std::make_unique<CoalescingFunction>(machine_, best, state_);
+  }
+  Coalescing state_;
+};
+
+TEST_F(VirtioCoalescing, is_told_the_microseconds_at_each_start_and_half_a_ring_of_frames) {
+  run({.descriptors = 128, .moderation_us = 70});
+  EXPECT_TRUE(state_.accepted);
+  EXPECT_EQ(state_.told, (std::vector<std::pair<uint32_t, uint32_t>>{{64, 70}}));
+  EXPECT_EQ(statistic(nic_->port(), "rx_queue_0_moderation_us"), 70u);
+  nic_->port().stop();
+  ASSERT_TRUE(nic_->port().start());
+  EXPECT_EQ(state_.told.size(), 2u);
+}
+
+TEST_F(VirtioCoalescing, is_left_alone_unless_a_time_is_asked_for) {
+  run({.descriptors = 128});
+  EXPECT_EQ(state_.told.size(), 0u);
+  EXPECT_EQ(statistic(nic_->port(), "rx_queue_0_moderation_us"), 0u);
+}
+
+TEST_F(VirtioCoalescing, that_is_refused_is_an_error_in_words) {
+  state_.refuses = true;
+  open({.descriptors = 128, .moderation_us = 70});
+  const Result<void> started = nic_->try_to_start();
+  ASSERT_FALSE(started);
+  EXPECT_NE(started.error().message().find("it refuses moderation=70"), std::string::npos)
+      << started.error().message();
 }
 
 // ---- sleeping and link -------------------------------------------------------------------------------

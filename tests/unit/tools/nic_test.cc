@@ -90,6 +90,19 @@ TEST_F(NicTest, devices_are_shown_with_what_ringcap_can_do_with_them) {
   EXPECT_NE(text.find("Engines that run: demo"), std::string::npos) << text;
 }
 
+TEST_F(NicTest, devices_that_cannot_keep_their_interrupts_apart_by_time_are_shown_so) {
+  machine_.nic("0000:00:05.0", "0x07b0", "vmxnet3", "", "eth3");
+  machine_.file("sys/bus/pci/devices/0000:00:05.0/vendor", "0x15ad\n");
+  const DeviceList devices{list_nics(roots_), {}, {}};
+  const auto json = devices_json(devices);
+  EXPECT_EQ(json["nics"][1]["moderation"], "auto|off");
+  EXPECT_EQ(json["nics"][2]["moderation"], "auto|off|US");
+  const std::string text = devices_text(devices);
+  EXPECT_NE(text.find("vmxnet3 (never run on the real chip), moderation=auto|off\n"), std::string::npos)
+      << text;
+  EXPECT_EQ(text.find("moderation=auto|off|US"), std::string::npos) << text;
+}
+
 TEST(Table, columns_are_as_wide_as_their_widest_cell) {
   EXPECT_EQ(format_table({{"A", "LONG", "C"}, {"wide", "", "x"}}), "A     LONG  C\nwide  -     x\n");
 }
