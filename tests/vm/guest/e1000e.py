@@ -31,7 +31,7 @@ DEVICE = pathlib.Path("/sys/bus/pci/devices") / NIC
 RINGCAP = os.environ["RINGCAP"]
 COUNTS = os.environ.get("RINGCAP_VM_COUNTS") != "nothing"  # whether the NIC counts what it received
 LOSES = os.environ.get("RINGCAP_VM_LOSES") == "counted"  # QEMU's NIC drops what its ring has no room for, and counts it
-UNBIND_FLOWING = os.environ.get("RINGCAP_VM_UNBIND") == "flowing"
+UNBIND = os.environ.get("RINGCAP_VM_UNBIND", "")  # "flowing": while frames come; "removed": off the bus while they come
 QUEUES = int(os.environ.get("RINGCAP_VM_QUEUES", "1"))
 PARTS = int(os.environ.get("RINGCAP_VM_PARTS", "0"))  # what is sent comes so, each when the one before was taken
 PORT = f"vfio:{NIC},mtu=9000,queues={QUEUES}" + os.environ.get("RINGCAP_VM_PORT", "")
@@ -343,24 +343,27 @@ def unbound_while_running(share):
     engine = Engine(ring=SMALL_RING, arena=SMALL_ARENA)
     consumer = engine.capture("/tmp/unbound.pcap", 10**6)
     has_link(engine)
-    if QUEUES == 1 and not UNBIND_FLOWING:
+    if QUEUES == 1 and not UNBIND:
         receives(engine, share, "-3")
     else:  # while frames come
         (pathlib.Path(share) / "ready-3").touch()
         until(lambda: taken(engine) > 200, "frames come in")
     started = time.monotonic()
-    (DEVICE / "driver_override").write_text("\n")
-    pathlib.Path("/sys/bus/pci/drivers/vfio-pci/unbind").write_text(NIC)
+    if UNBIND == "removed":
+        (DEVICE / "remove").write_text("1")
+    else:
+        (DEVICE / "driver_override").write_text("\n")
+        pathlib.Path("/sys/bus/pci/drivers/vfio-pci/unbind").write_text(NIC)
     took = time.monotonic() - started
-    assert took < 10, f"unbinding took {took:.1f} s"
-    assert not (DEVICE / "driver").exists()
+    assert took < 10, f"it took {took:.1f} s"
+    assert not (DEVICE / "driver").exists() and (UNBIND != "removed" or not DEVICE.exists())
     link = until(lambda: (l := engine.stat()["ports"][0]["link"]) and not l["up"] and l, "the port is seen to be gone")
     assert consumer.poll() is None and engine.process.poll() is None, "an unbound NIC ended a process"
     consumer.send_signal(signal.SIGINT)
     expect_status(consumer, 0, "the consumer")
     engine.end()
     until(lambda: (pathlib.Path(share) / "sent-3").exists(), "the frames are sent")
-    print(f"unbound: in {took * 1000:.0f} ms, link {link}")
+    print(f"{UNBIND or 'unbound'}: in {took * 1000:.0f} ms, link {link}")
 
 
 # ---- memory ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import time
 
 RINGCAP = os.environ["RINGCAP"]
 E1000E, IGB, VIRTIO = (os.environ["RINGCAP_VM_NICS"].split() + [None, None])[:3]
-PARTS = ["reset", "registers", "loopback", "patterns", "jumbo", "arena", "counters", "interrupts", "link"]
+PARTS = ["reset", "registers", "loopback", "patterns", "jumbo", "arena", "counters", "queues", "interrupts", "link"]
 NEED_LOOPBACK = ["loopback", "patterns", "jumbo", "arena", "counters"]
 
 
@@ -66,6 +66,9 @@ def refused_while_an_engine_has_it():
     engine = subprocess.Popen([RINGCAP, "up", f"vfio:{E1000E}", "--name", "busy", "--arena", "16M", "--ring", "1024"])
     until(lambda: subprocess.run([RINGCAP, "stat", "busy"], capture_output=True).returncode == 0, "the engine answers")
     refused(E1000E, "the engine busy", "ringcap down busy")
+    # Nothing comes, so its interrupts are as for the shortest latency.
+    until(lambda: "\n  interrupts at least 10 us apart\n" in subprocess.run([RINGCAP, "stat", "busy"], capture_output=True,
+                                                                           text=True).stdout, "what keeps its interrupts apart")
     engine.terminate()
     assert engine.wait(90) == 0
 
@@ -85,10 +88,19 @@ def passes(nic, chip, interrupt, iommu="Intel VT-d"):
 def says_what_it_cannot(nic):
     report, checks = report_of(nic, 0)
     for part in PARTS:
-        possible = part not in [*NEED_LOOPBACK, "interrupts"]
+        possible = part not in [*NEED_LOOPBACK, "queues", "interrupts"]
         assert checks[part]["outcome"] == ("passed" if possible else "not possible"), checks[part]
     assert "no loopback" in checks["patterns"]["text"]
     assert report["verdict"] == "passed"
+
+
+def shows_its_registers(nic, *names):
+    shown = subprocess.run([RINGCAP, "devices", "--registers", "--json", nic], capture_output=True, text=True)
+    assert shown.returncode == 0, shown
+    registers = {each["name"]: each["value"] for each in json.loads(shown.stdout)["registers"]}
+    for name in names:
+        assert registers[name] not in (0, 0xffffffff), (name, registers)
+    assert subprocess.run([RINGCAP, "devices", "--registers", nic], capture_output=True, text=True).stdout.count(names[0]) >= 1
 
 
 def ends_by_a_signal_and_leaves_the_nic(nic):
@@ -114,6 +126,9 @@ refused_while_it_is_not_bound()
 for each in (E1000E, IGB, VIRTIO):
     bind(each)
 refused_while_an_engine_has_it()
+shows_its_registers(E1000E, "STATUS", "RAL")
+shows_its_registers(IGB, "STATUS", "RAL")
+shows_its_registers(VIRTIO, "device_feature[1]", "mac[0..3]")
 ends_by_a_signal_and_leaves_the_nic(E1000E)
 passes(E1000E, "82574L", "MSI-X: 2 of receive queues")
 passes(IGB, "82576", "MSI-X: 9 of receive queues")
