@@ -91,6 +91,7 @@ Spread::Spread(std::unique_ptr<Port> port, std::byte* arena, uint64_t arena_byte
     at += uint64_t{count} * bytes;
     return made;
   };
+  queues_.reserve(port_->receive_queues().size());
   for (const auto& queue : port_->receive_queues()) {
     const uint32_t count = queue->descriptors() + kSpare;
     queues_.push_back({queue.get(), region(count, queues_.size()), FreeBuffers(count)});
