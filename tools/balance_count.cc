@@ -26,7 +26,7 @@ std::string address_text(const Packet& packet, size_t offset) {
 }
 
 std::string end_text(const Packet& packet, size_t offset, uint16_t port) {
-  const std::string address = address_text(packet, offset);
+  std::string address = address_text(packet, offset);
   if (!has_ports(packet.protocol)) return address;
   return packet.version == 4 ? fmt::format("{}:{}", address, ntohs(port))
                              : fmt::format("[{}]:{}", address, ntohs(port));

@@ -88,7 +88,7 @@ Result<std::string> find_group(const Roots& roots, const std::string& address) {
     return fail(Code::kNotFound, fmt::format("there is no PCI device {}", address),
                 "ringcap devices lists them");
   }
-  const std::string group = link_name(device + "/iommu_group");
+  std::string group = link_name(device + "/iommu_group");
   if (group.empty()) return std::unexpected(no_iommu(address));
   if (first_line(device + "/iommu_group/name") == "vfio-noiommu" ||
       exists(group_path(roots, "noiommu-" + group))) {

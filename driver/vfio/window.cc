@@ -1,10 +1,10 @@
 #include "driver/vfio/window.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <mutex>
 
@@ -32,12 +32,13 @@ bool replace_with_ones(void* address, size_t bytes) {
   return ::mremap(ones, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, address) != MAP_FAILED;
 }
 
-bool handle_fault(uintptr_t address) {
+bool handle_fault(std::byte* at) {
+  const auto address = reinterpret_cast<uintptr_t>(at);
   for (Watched& entry : watched) {
     const uintptr_t begin = entry.begin.load(std::memory_order_acquire);  // pairs with Window::watch()
     if (begin == 0 || address < begin || address - begin >= entry.bytes.load(std::memory_order_relaxed))
       continue;
-    if (!replace_with_ones(reinterpret_cast<void*>(address & ~(page_bytes - 1)), page_bytes)) return false;
+    if (!replace_with_ones(at - (address & (page_bytes - 1)), page_bytes)) return false;
     entry.gone.load(std::memory_order_relaxed)->store(true, std::memory_order_release);
     return true;
   }
@@ -56,7 +57,7 @@ void call_previous(int signal, siginfo_t* info, void* context) {
 
 void on_sigbus(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
-  if (!handle_fault(reinterpret_cast<uintptr_t>(info->si_addr))) call_previous(signal, info, context);
+  if (!handle_fault(static_cast<std::byte*>(info->si_addr))) call_previous(signal, info, context);
   errno = saved;
 }
 

@@ -13,7 +13,6 @@
 #include "libcap/client/ringcap_columns.h"
 
 using ringcap::Code;
-using ringcap::Error;
 using ringcap::client::Client;
 using ringcap::client::ClientOptions;
 using ringcap::client::FrameBurst;

@@ -9,7 +9,6 @@
 #include "libcap/client/file.h"
 
 using ringcap::Code;
-using ringcap::Error;
 using ringcap::client::FileBursts;
 using ringcap::client::put;
 

@@ -42,7 +42,10 @@ pcap_addr* copy_addresses(const pcap_addr* from) {
     sockaddr* address = copy_address(from->addr);
     if (address == nullptr) continue;
     auto* copy = allocate<pcap_addr>();
-    if (copy == nullptr) return first;
+    if (copy == nullptr) {
+      std::free(address);
+      return first;
+    }
     copy->addr = address;
     copy->netmask = copy_address(from->netmask);
     copy->broadaddr = copy_address(from->broadaddr);
@@ -116,7 +119,7 @@ int pcap_findalldevs(pcap_if_t** list, char* errbuf) {
   try {
     append_engines(list);
   } catch (const std::exception&) {
-    // What is in the list so far is a list.
+    return 0;  // what is in the list so far is a list
   }
   return 0;
 }

@@ -55,7 +55,7 @@ std::vector<std::string> in_directory(const std::string& directory) {
     if (rank(a) != rank(b)) return rank(a) < rank(b);
     return ::strverscmp(a.c_str(), b.c_str()) > 0;
   });
-  for (auto& name : versions) name = directory + "/" + name;
+  for (auto& name : versions) name.insert(0, directory + "/");
   return versions;
 }
 
