@@ -155,7 +155,7 @@ ino_t namespace_of(int fd) {
 
 ino_t own_namespace() {
   const Fd fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  return namespace_of(fd.get());
+  return fd ? namespace_of(fd.get()) : 0;
 }
 
 // IP sockets of our network namespace: their numbers mean the same interfaces. A socket that several
@@ -169,7 +169,7 @@ void for_each_socket(Each each) {
     const std::string folder = "/proc/" + pid + "/fd";
     Fd process;
     for (const std::string& number : list_directory(folder)) {
-      const std::string target = link_name(folder + "/" + number);
+      const std::string target = link_name(fmt::format("{}/{}", folder, number));
       if (!target.starts_with("socket:[") || !seen.insert(target).second) continue;
       if (!process) process = Fd(static_cast<int>(::syscall(SYS_pidfd_open, std::atoi(pid.c_str()), 0)));
       const Fd socket(

@@ -49,7 +49,7 @@ Result<std::string> find_program(const std::string& name) {
   while (!rest.empty()) {
     const auto directory = rest.substr(0, rest.find(':'));
     rest.remove_prefix(std::min(rest.size(), directory.size() + 1));
-    const auto file = fmt::format("{}/{}", directory.empty() ? "." : directory, name);
+    auto file = fmt::format("{}/{}", directory.empty() ? "." : directory, name);
     if (::access(file.c_str(), X_OK) == 0 && !fs::is_directory(file)) return file;
   }
   return fail(Code::kNotFound, fmt::format("no such program: {}", name),

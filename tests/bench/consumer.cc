@@ -49,7 +49,7 @@ void read_burst(const ringcap_burst& burst, Total& total) {
     const uint8_t* data = burst.arena + RINGCAP_OFFSET(&frame);
     total.sum += sum_words(data, kRead == Read::kAll ? frame.captured / 8 : 8);
     uint64_t sequence;
-    std::memcpy(&sequence, data + kSequenceWord * 8, sizeof sequence);
+    std::memcpy(&sequence, data + size_t{kSequenceWord} * 8, sizeof sequence);
     total.wrong += sequence <= total.last && total.frames + i != 0;
     total.last = sequence;
   }

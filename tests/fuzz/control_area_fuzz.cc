@@ -23,7 +23,7 @@ OneWorker& engine() {
 
 void play(Attached& hostile, Attached& good, const uint8_t* data, size_t size) {
   auto& control = *hostile.ring().control;
-  for (size_t at = 0; at + 9 <= size && at < 9 * 64; at += 9) {
+  for (size_t at = 0; at + 9 <= size && at < size_t{9} * 64; at += 9) {
     uint64_t value = 0;
     std::memcpy(&value, data + at + 1, sizeof value);
     switch (data[at] % 6) {

@@ -28,7 +28,7 @@ class E1000Fault : public testing::Test {
     options.descriptors = 64;
     auto port = open(options);
     ASSERT_TRUE(port) << port.error().message();
-    memory_.resize(kBuffers * 2048);
+    memory_.resize(size_t{kBuffers} * 2048);
     nic_ = std::make_unique<OpenPort>(std::move(*port), memory_.data(), memory_.size(), kBuffers);
     nic_->arm_and_start();
   }

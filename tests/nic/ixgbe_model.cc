@@ -299,7 +299,7 @@ bool IxgbeChip::deliver(const std::vector<uint8_t>& frame, const WriteBack& how,
     ++(drops ? counter(reg::QPRDC, queue) : registers[reg::RXMPC]);
     return false;
   }
-  if (how.end_of_packet && frame.size() > (srrctl & 0x1f) * 1024) {
+  if (how.end_of_packet && frame.size() > (srrctl & size_t{0x1f}) * 1024) {
     complaints.push_back("a test wants one descriptor for what needs several");
     return false;
   }
