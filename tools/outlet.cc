@@ -183,6 +183,7 @@ class EngineOutlet final : public Outlet {
   // Each frame is on its way when it is added.
   Result<bool> push() override {
     if (!error_.text.empty()) return std::unexpected(error_);
+    if (sender_->port_is_gone()) return fail(Code::kGone, fmt::format("the port of {} is gone", name_));
     return true;
   }
   Result<bool> finish(int patience_ms) override { return sender_->flush(patience_ms); }

@@ -105,6 +105,11 @@ Result<void> Sender::take(message::Received answer) {
   return {};
 }
 
+bool Sender::port_is_gone() const {
+  const auto& entry = layout::entry<layout::PortEntry>(header(), header().ports, granted_.port);
+  return entry.present.load(std::memory_order_relaxed) == 0;
+}
+
 const layout::SenderEntry& Sender::entry() const {
   return layout::entry<layout::SenderEntry>(header(), header().senders, granted_.entry);
 }

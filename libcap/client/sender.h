@@ -51,6 +51,8 @@ class Sender {
   ledger::Sender stats() const { return ledger::read_sender(header(), granted_.entry); }
   uint32_t longest() const { return granted_.slot_bytes; }  // bytes of a frame, without CRC
   uint32_t port() const { return granted_.port; }
+  // The port's device was removed or deleted: it refuses whatever is sent, and does not come back.
+  bool port_is_gone() const;
 
  private:
   Sender() = default;

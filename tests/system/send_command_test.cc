@@ -144,6 +144,19 @@ TEST_F(SendCommand, an_interface_that_is_deleted_ends_it_with_an_error) {
   EXPECT_NE(process.out().find("frames were refused"), std::string::npos) << process.out();
 }
 
+TEST_F(SendCommand, an_engines_port_whose_interface_is_deleted_ends_it_with_an_error) {
+  Engine engine({"packet:near", "--memory", "plain", "--user", "", "--send-group", "root"},
+                {.network = &host_});
+  Process process = start_ringcap({"send", engine.name(), file_, "--loop", "0", "--rate", "1000"});
+  const auto senders = [&] { return engine.stat()["senders"]; };
+  ASSERT_TRUE(wait_until([&] { return senders().size() == 1 && senders()[0]["sent"] > 10; }));
+  host_.ip({"link", "del", "dev", "near"});
+  EXPECT_EQ(process.wait(), 4);
+  EXPECT_NE(process.err().find("the port of engine " + engine.name() + " is gone"), std::string::npos)
+      << process.err();
+  EXPECT_EQ(engine.imbalance(), "");
+}
+
 TEST_F(SendCommand, a_signal_ends_it_while_a_pipe_says_nothing_and_what_came_before_was_sent) {
   Engine engine = far_engine();
   const std::string pipe = dir_.file("pipe");
