@@ -65,7 +65,7 @@ std::vector<NodePool> read_pools(const Roots& roots) {
   std::vector<NodePool> pools;
   const std::string nodes = roots.sysfs + "/devices/system/node";
   for (const std::string& node : list_directory(nodes)) {
-    const std::string folder = nodes + "/" + node + "/hugepages";
+    const std::string folder = fmt::format("{}/{}/hugepages", nodes, node);
     if (!node.starts_with("node") || !exists(folder + "/hugepages-2048kB")) continue;
     pools.push_back(read_pool(folder, "node " + node.substr(4), "hugepages." + node));
   }
@@ -107,7 +107,7 @@ std::string iommu_setting(const Roots& roots) {
   const bool in_firmware = exists(roots.sysfs + "/firmware/acpi/tables/DMAR") ||
                            exists(roots.sysfs + "/firmware/acpi/tables/IVRS");
   const bool intel = contains(read_text(roots.proc + "/cpuinfo").value_or(""), "GenuineIntel");
-  const std::string kernel =
+  std::string kernel =
       intel ? "kernel command line: intel_iommu=on" : "kernel command line: without amd_iommu=off";
   if (in_firmware) return kernel;
   return fmt::format("firmware's setup: {} on (in a virtual machine: an emulated IOMMU); {}",
@@ -220,7 +220,7 @@ void check_governor(const Roots& roots, std::vector<Finding>& findings) {
   const std::string cpus = roots.sysfs + "/devices/system/cpu";
   std::set<std::string> governors;
   for (const std::string& cpu : list_directory(cpus)) {
-    if (const auto governor = read_text(cpus + "/" + cpu + "/cpufreq/scaling_governor"))
+    if (const auto governor = read_text(fmt::format("{}/{}/cpufreq/scaling_governor", cpus, cpu)))
       governors.insert(*governor);
   }
   governors.erase("performance");

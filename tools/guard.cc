@@ -40,8 +40,10 @@ std::vector<Range> foreign_mappings() {
 }
 
 void drop_mappings() {
-  for (const Range& range : foreign_mappings())
+  for (const Range& range : foreign_mappings()) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel gives addresses as text
     ::munmap(reinterpret_cast<void*>(range.start), range.end - range.start);
+  }
 }
 
 void keep_only(std::span<const int> kept) {

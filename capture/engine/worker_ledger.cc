@@ -38,7 +38,7 @@ void Worker::write_taker(const TakerRing& ring) {
   put(block.reclaiming, ring.leaving ? left : 0);
   put(block.reclaimed, ring.counts.reclaimed);
   put(block.filter_ns, ring.counts.filter_ns);
-  put(block.cluster, static_cast<uint64_t>(ring.cluster + 1));
+  put(block.cluster, static_cast<uint64_t>(ring.cluster) + 1);
   put(block.late,
       ring.control->late.load(std::memory_order_relaxed));  // the consumer's word: shown, not used
 }

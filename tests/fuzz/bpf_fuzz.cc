@@ -23,6 +23,7 @@ void require(bool condition) {
 // libpcap 1.10 does not clear the memory words at the start, we do: programs here begin by clearing them.
 std::vector<Instruction> clear_memory() {
   std::vector<Instruction> program;
+  program.reserve(ringcap::filter::kMemoryWords);
   for (uint32_t word = 0; word < ringcap::filter::kMemoryWords; ++word)
     program.push_back({BPF_ST, 0, 0, word});
   return program;

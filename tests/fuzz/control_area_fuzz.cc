@@ -42,7 +42,7 @@ void play(Attached& hostile, Attached& good, const uint8_t* data, size_t size) {
       case 4:
         hostile.drain();
         break;
-      case 5:
+      default:
         control.late.store(value);
         break;
     }

@@ -67,7 +67,7 @@ void require_balance(const SendMemory& memory) {
 }
 
 void play(Engine& engine, SendMemory& hostile, const uint8_t* data, size_t size) {
-  for (size_t at = 0; at + 9 <= size && at < 9 * 64; at += 9) {
+  for (size_t at = 0; at + 9 <= size && at < size_t{9} * 64; at += 9) {
     uint64_t value = 0;
     std::memcpy(&value, data + at + 1, sizeof value);
     const auto low = static_cast<uint32_t>(value), high = static_cast<uint32_t>(value >> 32);
@@ -92,7 +92,7 @@ void play(Engine& engine, SendMemory& hostile, const uint8_t* data, size_t size)
       case 5:
         engine.wire.at_once = low % 65;
         break;
-      case 6:
+      default:
         engine.wire.holds_back = (value & 1) != 0;
         break;
     }

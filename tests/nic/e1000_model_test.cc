@@ -133,7 +133,7 @@ TEST_F(E1000Fault, no_ring_crosses_a_multiple_of_64_kib) {
   for (const uint32_t descriptors : {64u, 1024u, 2048u, 4096u}) {
     auto port = open({.descriptors = descriptors, .transmit = true});
     ASSERT_TRUE(port) << port.error().message();
-    memory_.resize((descriptors + 64) * 2048);
+    memory_.resize((size_t{descriptors} + 64) * 2048);
     OpenPort nic(std::move(*port), memory_.data(), memory_.size(), descriptors + 64);
     nic.arm_and_start();
     for (const uint32_t block : {reg::RECEIVE_BLOCK, reg::TRANSMIT_BLOCK}) {

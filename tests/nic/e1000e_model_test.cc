@@ -30,7 +30,7 @@ class E1000eFault : public testing::Test {
     options.descriptors = 64;
     auto port = open(options);
     ASSERT_TRUE(port) << port.error().message();
-    memory_.resize(kBuffers * (options.mtu > 1500 ? 16384 : 2048));
+    memory_.resize(size_t{kBuffers} * (options.mtu > 1500 ? 16384 : 2048));
     nic_ = std::make_unique<OpenPort>(std::move(*port), memory_.data(), memory_.size(), kBuffers);
     nic_->arm_and_start();
   }
@@ -231,7 +231,7 @@ TEST_F(E1000eFault, what_was_counted_before_start_is_not_ours) {
   auto port = open({.descriptors = 64});
   chip_->count(reg::GPRC, 99);
   chip_->count(reg::MPC, 99);
-  memory_.resize(kBuffers * 2048);
+  memory_.resize(size_t{kBuffers} * 2048);
   nic_ = std::make_unique<OpenPort>(std::move(*port), memory_.data(), memory_.size(), kBuffers);
   nic_->arm_and_start();
   EXPECT_EQ(queue().counters().received, 0u);
@@ -365,7 +365,7 @@ TEST_F(E1000eFault, start_without_buffers_and_buffers_that_are_too_small_are_ref
   auto port = open({.mtu = 9000, .descriptors = 64});
   ASSERT_TRUE(port);
   EXPECT_FALSE((*port)->start());
-  memory_.resize(kBuffers * 2048);
+  memory_.resize(size_t{kBuffers} * 2048);
   ASSERT_TRUE((*port)->prepare({memory_.data(), memory_.size()}));
   FreeBuffers free(kBuffers);
   for (uint32_t i = 0; i < kBuffers; ++i) free.push(i);

@@ -34,7 +34,7 @@ Total read_with_libpcap(const std::string& file) {
 Total read_bare(const std::string& file) {
   const int fd = open(file.c_str(), O_RDONLY);
   if (fd < 0) fail_errno("opening " + file);
-  std::vector<char> block(256 * 1024);
+  std::vector<char> block(size_t{256} * 1024);
   Total total;
   for (ssize_t count; (count = read(fd, block.data(), block.size())) > 0;)
     total.bytes += static_cast<uint64_t>(count);
