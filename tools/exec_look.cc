@@ -13,18 +13,10 @@
 #include <string_view>
 
 #include "capture/base/fd.h"
+#include "tools/system_files.h"
 
 namespace ringcap::tools {
 namespace {
-
-std::string contents(const std::string& path) {
-  std::string text;
-  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  char bytes[4096];
-  for (ssize_t got = 0; fd && (got = ::read(fd.get(), bytes, sizeof bytes)) > 0;)
-    text.append(bytes, static_cast<size_t>(got));
-  return text;
-}
 
 bool is_secure(const std::string& auxiliary) {
   for (size_t at = 0; at + sizeof(Elf64_auxv_t) <= auxiliary.size(); at += sizeof(Elf64_auxv_t)) {
@@ -35,10 +27,10 @@ bool is_secure(const std::string& auxiliary) {
   return false;
 }
 
-// The label without its newline. Another module's than AppArmor's is in attr/current, too.
+// Another module's than AppArmor's is in attr/current, too.
 std::string label_of(const std::string& process) {
-  auto label = contents(process + "/attr/apparmor/current");
-  if (label.empty()) label = contents(process + "/attr/current");
+  auto label = read_text(process + "/attr/apparmor/current").value_or("");
+  if (label.empty()) label = read_text(process + "/attr/current").value_or("");
   return label.substr(0, label.find_first_of(std::string_view("\n\0", 2)));
 }
 
@@ -66,7 +58,7 @@ std::optional<StartedAs> look_at_start(const std::string& file) {
   const int status = wait_for(child);
   if (!WIFSTOPPED(status)) return std::nullopt;  // it has ended
   const auto process = "/proc/" + std::to_string(child);
-  const auto auxiliary = contents(process + "/auxv");
+  const auto auxiliary = read_text(process + "/auxv").value_or("");
   StartedAs found{.secure = is_secure(auxiliary), .label = label_of(process)};
   ::kill(child, SIGKILL);
   wait_for(child);

@@ -4,10 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
 #include "libcap/filter/ringcap_filter.h"
+#include "tools/system_files.h"
 
 namespace ringcap::tools {
 
@@ -18,9 +17,9 @@ Result<std::vector<filter::Instruction>> compile_filter(const std::vector<std::s
   std::string text = fmt::format("{}", fmt::join(words, " "));
   if (!file.empty()) {
     if (!text.empty()) return fail(Code::kUsage, "a filter was given on the line and with -F: choose one");
-    std::ifstream stream(file);
-    if (!stream) return fail_system("cannot read the filter from " + file);
-    text.assign(std::istreambuf_iterator<char>(stream), {});
+    const auto read = read_text(file);
+    if (!read) return fail_system("cannot read the filter from " + file);
+    text = *read;
   }
   if (std::ranges::all_of(text, [](unsigned char c) { return std::isspace(c) != 0; })) return {};
   std::vector<filter::Instruction> program(filter::kMaxInstructions);

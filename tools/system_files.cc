@@ -6,10 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <thread>
 
 #include "capture/base/fd.h"
@@ -35,10 +34,16 @@ Result<void> written(const std::string& path, const std::string& text, int numbe
 }  // namespace
 
 std::optional<std::string> read_text(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return std::nullopt;
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) return std::nullopt;
+  // Not by a stream: it throws when reading fails, as it does for files of sysfs that have no answer
+  // (EINVAL).
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return std::nullopt;
+  std::string text;
+  char bytes[4096];
+  while (const ssize_t got = ::read(fd.get(), bytes, sizeof bytes)) {
+    if (got > 0) text.append(bytes, static_cast<size_t>(got));
+    if (got < 0 && errno != EINTR) return std::nullopt;
+  }
   if (text.ends_with('\n')) text.pop_back();
   return text;
 }

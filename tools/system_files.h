@@ -20,7 +20,7 @@ struct Roots {
   std::string modules = "/lib/modules";
 };
 
-// A file's text without the newline at its end; nullopt if it cannot be read.
+// A file's text without the newline at its end; nullopt if it cannot be read (errno).
 std::optional<std::string> read_text(const std::string& path);
 // The same as a number, decimal or "0x...".
 std::optional<uint64_t> read_number(const std::string& path);

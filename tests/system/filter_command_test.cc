@@ -100,6 +100,15 @@ TEST(FilterCommand, counts_the_frames_that_tcpdump_takes) {
   EXPECT_GT(with_both, all.size() / 10);
 }
 
+TEST(FilterCommand, a_file_that_cannot_be_read_is_named_with_the_reason) {
+  for (const auto& [file, reason] : {std::pair{"/", "Is a directory"}, {"/nowhere", "No such file"}}) {
+    const Outcome outcome = ringcap({"filter", "-F", file});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_NE(outcome.err.find(std::string("cannot read the filter from ") + file), std::string::npos);
+    EXPECT_NE(outcome.err.find(reason), std::string::npos) << outcome.err;
+  }
+}
+
 TEST(FilterCommand, shows_the_program_as_tcpdump_does) {
   for (const char* filter : {"ip", "tcp port 80", "vlan 10 and tcp", "ip[2:2] * 3 > 100", "host 10.0.0.1"}) {
     const Outcome theirs = run({"tcpdump", "-d", "-y", "EN10MB", filter});

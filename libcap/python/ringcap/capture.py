@@ -529,9 +529,13 @@ def open(path: str | bytes | os.PathLike[str], filter: str = "", *, hash_key: st
     if lib.ringcap_file_open(encoded, ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)) != 0:
         raise error.exception()
     file = File(os.fsdecode(path), handle)
-    if compiled := library.compile_filter(filter, file.link_type):
-        if lib.ringcap_file_filter(handle, compiled, len(compiled)) != 0:
-            raise file._error()
+    try:
+        if compiled := library.compile_filter(filter, file.link_type):
+            if lib.ringcap_file_filter(handle, compiled, len(compiled)) != 0:
+                raise file._error()
+    except BaseException:
+        file.close()
+        raise
     return file
 
 
