@@ -26,24 +26,28 @@ vm_outside() {
   ip -n "$vm_netns" link set tap0 mtu 9000 txqueuelen 65536 up
 }
 
-# A guest in which the emulator lost a processor's timer has shown nothing: the test begins again, twice at most.
+# A guest in which the emulator failed has shown nothing: the test begins again, twice at most.
 vm_end() {
-  local status=$? lost=
-  if [ "$status" != 0 ] && grep -qs "kthread timer wakeup didn't happen" "$vm_log/console.log"; then lost=yes; fi
+  local status=$? void=
+  vm_end_guest
+  if [ "$status" != 0 ]; then void=$(cat "$vm_log/void" 2>/dev/null); fi
   vm_cleanup
-  if [ -n "$lost" ] && [ "${RINGCAP_VM_ATTEMPT:-1}" -lt 3 ]; then
-    echo "the emulator lost a processor's timer: once more" >&2
+  if [ -n "$void" ] && [ "${RINGCAP_VM_ATTEMPT:-1}" -lt 3 ]; then
+    echo "$void: once more" >&2
     trap - HUP INT TERM
     RINGCAP_VM_ATTEMPT=$((${RINGCAP_VM_ATTEMPT:-1} + 1)) exec "$0" ${vm_arguments[@]+"${vm_arguments[@]}"}
   fi
   exit "$status"
 }
 
-vm_cleanup() {
+vm_end_guest() {
   if [ -n "$vm_guest_pid" ]; then
     kill "$vm_guest_pid" 2>/dev/null
     wait "$vm_guest_pid" 2>/dev/null
   fi
+}
+
+vm_cleanup() {
   if ip netns pids "$vm_netns" >/dev/null 2>&1; then
     ip netns pids "$vm_netns" | xargs -r kill -9
     ip netns delete "$vm_netns"
