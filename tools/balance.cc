@@ -1,4 +1,6 @@
 // ringcap balance: what the balance of a cluster would be for a recorded file.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>

@@ -1,6 +1,7 @@
 #include "capture/cluster/kind.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <iterator>

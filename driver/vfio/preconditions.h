@@ -2,6 +2,7 @@
 // sysfs and /dev, nothing is opened or changed. Any thread.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -142,6 +142,7 @@ void filter_interpreted(benchmark::State& state, const std::string& expression) 
 void filter_libpcap(benchmark::State& state, const std::string& expression) {
   const Traffic traffic(static_cast<size_t>(state.range(0)));
   const Compiled program(expression);
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // pcap_offline_filter() calls it, a detour
   measure(state, traffic.frames.size(), [&](size_t i) {
     const Frame& frame = traffic.frames[i];
     return bpf_filter(program.bf_insns, reinterpret_cast<const u_char*>(frame.data), frame.length,

@@ -11,6 +11,7 @@
 
 #include "capture/filter/program.h"
 #include "tests/unit/capture/filter/guarded_frame.h"
+#include "tests/unit/capture/filter/libpcap_verdict.h"
 
 namespace {
 
@@ -57,7 +58,8 @@ void compare(const std::vector<Instruction>& program, bool clears_memory, std::s
   const auto frame = std::as_bytes(std::span(copy));
   const auto captured = static_cast<uint32_t>(frame.size());
   const uint32_t verdict = ringcap::filter::interpret(*valid, frame.data(), length_on_wire, captured);
-  if (clears_memory) require(verdict == bpf_filter(theirs, copy.data(), length_on_wire, captured));
+  if (clears_memory)
+    require(verdict == ringcap::test::libpcap_verdict(program, copy.data(), length_on_wire, captured));
   if (valid->compile()) require(run_compiled(*valid, frame, length_on_wire) == verdict);
 }
 

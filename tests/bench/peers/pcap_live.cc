@@ -29,9 +29,9 @@ void open_device(const Options& options, bool immediate) {
   char message[PCAP_ERRBUF_SIZE];
   pcap = pcap_create(text(options, "device").c_str(), message);
   if (pcap == nullptr) fail(message);
-  pcap_set_snaplen(pcap, 262144);
-  pcap_set_timeout(pcap, 100);
-  pcap_set_immediate_mode(pcap, immediate);
+  if (pcap_set_snaplen(pcap, 262144) != 0 || pcap_set_timeout(pcap, 100) != 0 ||
+      pcap_set_immediate_mode(pcap, immediate) != 0)
+    fail("libpcap refuses a setting");
   if (pcap_set_tstamp_precision(pcap, PCAP_TSTAMP_PRECISION_NANO) != 0) fail("no time stamps in nanoseconds");
   if (pcap_activate(pcap) < 0) fail(pcap_geterr(pcap));
   fmt::print(stderr, "listening on {}\n", text(options, "device"));
@@ -40,7 +40,7 @@ void open_device(const Options& options, bool immediate) {
 int loop() {
   std::signal(SIGINT, [](int) { pcap_breakloop(pcap); });
   uint64_t frames = 0;
-  pcap_loop(pcap, -1, count, reinterpret_cast<u_char*>(&frames));
+  if (pcap_loop(pcap, -1, count, reinterpret_cast<u_char*>(&frames)) == PCAP_ERROR) fail(pcap_geterr(pcap));
   fmt::print("{} packets captured\n", frames);
   return 0;
 }

@@ -45,7 +45,7 @@ void counts() {
   pcap_pkthdr header;
   pcap_breakloop(p);
   SAY("broken: next %d", pcap_next(p, &header) == nullptr);
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   SAY(", then %d\n", pcap_dispatch(p, -1, count_frames, address_of(got)));
   pcap_close(p);
 }
@@ -66,7 +66,7 @@ void break_at_the_count() {
 // pcap_setnonblock(3PCAP), before activation too.
 void nonblock() {
   pcap_t* p = pcap_create(device.c_str(), errbuf);
-  pcap_set_timeout(p, 50);
+  must(p, pcap_set_timeout(p, 50));
   SAY("before: get %d, set %d, get %d\n", pcap_getnonblock(p, errbuf), pcap_setnonblock(p, 5, errbuf),
       pcap_getnonblock(p, errbuf));
   SAY("says: %s\n", errbuf);
@@ -79,7 +79,7 @@ void nonblock() {
   SAY("nothing: dispatch %d", pcap_dispatch(p, 1, count_frames, address_of(got)));
   SAY(" next_ex %d next %d\n", pcap_next_ex(p, &header, &packet), pcap_next(p, &one) == nullptr);
   send(3);
-  while (got < 3) pcap_dispatch(p, -1, count_frames, address_of(got));
+  while (got < 3) take_frames(p, -1, got);
   SAY("%d frames\n", got);
   for (const int value : {0, -1, 0}) {
     SAY("set %d: %d", value, pcap_setnonblock(p, value, errbuf));
@@ -169,7 +169,7 @@ void nulls() {
   std::fflush(stderr);
   const int kept = ::dup(2);
   ::dup2(1, 2);
-  pcap_setdirection(p, none);
+  if (pcap_setdirection(p, none) == 0) give_up("no such direction, and no error");
   pcap_perror(p, "perror says");
   ::dup2(kept, 2);
   send(1);
@@ -294,9 +294,9 @@ void lists() {
 // pcap_stats(3PCAP): received counts the dropped, and what is neither was handed out.
 void overrun() {
   pcap_t* p = pcap_create(device.c_str(), errbuf);
-  pcap_set_buffer_size(p, 1 << 20);
+  must(p, pcap_set_buffer_size(p, 1 << 20));
   if (pcap_activate(p) < 0) give_up(pcap_geterr(p));
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   pcap_stat stats{};
   const double end = now() + 20;
   while (stats.ps_drop == 0 && now() < end) {

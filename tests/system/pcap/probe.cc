@@ -190,7 +190,7 @@ void loops() {
   while (got < 3) code = pcap_dispatch(p, 3 - got, count_frames, reinterpret_cast<u_char*>(&got));
   SAY("dispatch 3: %d frames\n", got);
   SAY("the rest: %d\n", read_frames(p, 12));
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   SAY("nothing left: dispatch %d", pcap_dispatch(p, -1, count_frames, reinterpret_cast<u_char*>(&got)));
   pcap_pkthdr* header;
   pcap_pkthdr one;
@@ -212,7 +212,7 @@ void lifetimes() {
     const std::vector<u_char> then(packet, packet + header->caplen);
     send(50, 9, 100);  // what comes meanwhile does not touch it
     pcap_stat stats;
-    pcap_stats(p, &stats);
+    must(p, pcap_stats(p, &stats));
     SAY("%d: number %d, the same later: %d, ts %d\n", code, packet[header->len - 1],
         std::equal(then.begin(), then.end(), packet),
         header->ts.tv_usec < 1000000 && header->ts.tv_sec > 1600000000);
@@ -298,7 +298,7 @@ void filters() {
   SAY("port 7 of 14: %d\n", read_frames(p, 4));
   SAY("and no more: %d\n", read_rest(p));
   pcap_stat stats;
-  pcap_stats(p, &stats);
+  must(p, pcap_stats(p, &stats));
   SAY("received %u dropped %u by the interface %u\n", stats.ps_recv, stats.ps_drop, stats.ps_ifdrop);
   send(6, 7);
   ::poll(nullptr, 0, 200);
@@ -375,17 +375,17 @@ bool readable(int fd, int ms) {
 
 void selectable() {
   pcap_t* p = open_device({.immediate = true});
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   const int fd = pcap_get_selectable_fd(p);
   SAY("idle: %d\n", readable(fd, 0));
   send(3);
   SAY("frames: %d", readable(fd, 5000));
   SAY(", still: %d\n", readable(fd, 0));
   int got = 0;
-  pcap_dispatch(p, 1, count_frames, reinterpret_cast<u_char*>(&got));
+  take_frames(p, 1, got);
   SAY("one of three taken: %d, readable %d\n", got, readable(fd, 1000));
-  while (got < 3) pcap_dispatch(p, -1, count_frames, reinterpret_cast<u_char*>(&got));
-  pcap_dispatch(p, -1, count_frames, reinterpret_cast<u_char*>(&got));
+  while (got < 3) take_frames(p, -1, got);
+  take_frames(p, -1, got);
   SAY("all taken: readable %d\n", readable(fd, 0));
   fd_set set;
   FD_ZERO(&set);
@@ -393,14 +393,14 @@ void selectable() {
   send(1);
   timeval patience{5, 0};
   SAY("select: %d\n", ::select(fd + 1, &set, nullptr, nullptr, &patience));
-  while (got < 4) pcap_dispatch(p, -1, count_frames, reinterpret_cast<u_char*>(&got));
+  while (got < 4) take_frames(p, -1, got);
   pcap_close(p);
 }
 
 // dumpcap asks for the descriptor before it sets its filter.
 void selectable_and_filter() {
   pcap_t* p = open_device({.immediate = true});
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   const int fd = pcap_get_selectable_fd(p);
   send(2);
   SAY("frames: %d", readable(fd, 5000));
@@ -413,7 +413,7 @@ void selectable_and_filter() {
 
 void edge_triggered() {
   pcap_t* p = open_device({.immediate = true});
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   const int epoll = ::epoll_create1(0);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
@@ -540,7 +540,7 @@ void dumps() {
     dumper = pcap_dump_open_append(p, name.c_str());
     if (dumper == nullptr) give_up(pcap_geterr(p));
     send(2, 7, 5);
-    pcap_loop(p, 2, pcap_dump, reinterpret_cast<u_char*>(dumper));
+    must(p, pcap_loop(p, 2, pcap_dump, reinterpret_cast<u_char*>(dumper)));
     pcap_dump_close(dumper);
     pcap_close(p);
     pcap_t* file = pcap_open_offline_with_tstamp_precision(
@@ -575,8 +575,7 @@ void statistics_in_handlers() {
   int got = 0;
   while (got < 500) {
     send(10);
-    for (int until = got + 10; got < until;)
-      pcap_dispatch(p, until - got, count_frames, reinterpret_cast<u_char*>(&got));
+    for (int until = got + 10; got < until;) take_frames(p, until - got, got);
   }
   while (asked < 20) ::poll(nullptr, 0, 1);
   const itimerval never{};

@@ -103,13 +103,22 @@ struct Opening {
   bool nano = false;
 };
 
+// For calls that must succeed.
+inline void must(pcap_t* p, int code) {
+  if (code != 0) give_up(pcap_geterr(p));
+}
+
+inline void set_nonblock(pcap_t* p, bool nonblock) {
+  if (pcap_setnonblock(p, nonblock, errbuf) != 0) give_up(errbuf);
+}
+
 inline pcap_t* open_device(const Opening& how = {}) {
   pcap_t* p = pcap_create(device.c_str(), errbuf);
   if (p == nullptr) give_up(errbuf);
-  pcap_set_snaplen(p, how.snaplen);
-  pcap_set_timeout(p, how.timeout_ms);
-  pcap_set_immediate_mode(p, how.immediate);
-  if (how.nano) pcap_set_tstamp_precision(p, PCAP_TSTAMP_PRECISION_NANO);
+  must(p, pcap_set_snaplen(p, how.snaplen));
+  must(p, pcap_set_timeout(p, how.timeout_ms));
+  must(p, pcap_set_immediate_mode(p, how.immediate));
+  if (how.nano) must(p, pcap_set_tstamp_precision(p, PCAP_TSTAMP_PRECISION_NANO));
   if (pcap_activate(p) < 0) give_up(pcap_geterr(p));
   return p;
 }
@@ -123,27 +132,31 @@ inline void set_filter(pcap_t* p, const char* text) {
 
 inline void count_frames(u_char* user, const pcap_pkthdr*, const u_char*) { ++*reinterpret_cast<int*>(user); }
 
+// One pcap_dispatch() that must not fail; adds what came to `got`.
+inline void take_frames(pcap_t* p, int count, int& got) {
+  if (pcap_dispatch(p, count, count_frames, reinterpret_cast<u_char*>(&got)) < 0) give_up(pcap_geterr(p));
+}
+
 // Reads until `count` came, or nothing more comes for a while. How many came.
 inline int read_frames(pcap_t* p, int count, double seconds = 10) {
   int got = 0;
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   const double end = now() + seconds;
   while (got < count && now() < end) {
-    if (pcap_dispatch(p, count - got, count_frames, reinterpret_cast<u_char*>(&got)) < 0)
-      give_up(pcap_geterr(p));
+    take_frames(p, count - got, got);
     if (got < count) ::poll(nullptr, 0, 1);
   }
-  pcap_setnonblock(p, 0, errbuf);
+  set_nonblock(p, false);
   return got;
 }
 
 // Reads what is there until nothing came for 0.3 seconds.
 inline int read_rest(pcap_t* p) {
   int got = 0;
-  pcap_setnonblock(p, 1, errbuf);
+  set_nonblock(p, true);
   for (double last = now(); now() - last < 0.3; ::poll(nullptr, 0, 5))
     if (pcap_dispatch(p, -1, count_frames, reinterpret_cast<u_char*>(&got)) > 0) last = now();
-  pcap_setnonblock(p, 0, errbuf);
+  set_nonblock(p, false);
   return got;
 }
 

@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
   if (pcap_loop(p, 1000, pcap_dump, reinterpret_cast<u_char*>(dumper)) != 0) return give_up(pcap_geterr(p));
   pcap_dump_close(dumper);
   pcap_stat stats{};
-  pcap_stats(p, &stats);
+  if (pcap_stats(p, &stats) != 0) return give_up(pcap_geterr(p));
   pcap_close(p);
 
   pcap_if_t* devices = nullptr;

@@ -9,11 +9,11 @@
 #include "capture/pcapfile/reader.h"
 #include "tests/unit/capture/filter/filter_test_data.h"
 #include "tests/unit/capture/filter/guarded_frame.h"
+#include "tests/unit/capture/filter/libpcap_verdict.h"
 
 namespace ringcap::filter {
 namespace {
 
-using test::as_bpf;
 using test::Bytes;
 using test::compile;
 using test::GuardedFrame;
@@ -41,8 +41,7 @@ uint32_t agreed(const Program& program, GuardedFrame& guard, std::span<const std
   const auto captured = static_cast<uint32_t>(frame.size());
   const uint32_t verdict = run_guarded(program, guard, frame, length_on_wire);
   EXPECT_EQ(verdict, interpret(program, frame.data(), length_on_wire, captured)) << program.dump();
-  EXPECT_EQ(verdict, bpf_filter(as_bpf(program.instructions()), reinterpret_cast<const u_char*>(frame.data()),
-                                length_on_wire, captured))
+  EXPECT_EQ(verdict, test::libpcap_verdict(program.instructions(), frame.data(), length_on_wire, captured))
       << program.dump();
   return verdict;
 }

@@ -3,17 +3,16 @@
 
 #include "capture/filter/program.h"
 #include "tests/unit/capture/filter/filter_test_data.h"
+#include "tests/unit/capture/filter/libpcap_verdict.h"
 
 namespace ringcap::filter {
 namespace {
 
-using test::as_bpf;
 using test::Bytes;
 using test::compile;
 
 uint32_t theirs(std::span<const Instruction> program, const Bytes& frame, uint32_t length_on_wire) {
-  return bpf_filter(as_bpf(program), reinterpret_cast<const u_char*>(frame.data()), length_on_wire,
-                    static_cast<u_int>(frame.size()));
+  return test::libpcap_verdict(program, frame.data(), length_on_wire, static_cast<uint32_t>(frame.size()));
 }
 
 uint32_t ours(const Program& program, const Bytes& frame, uint32_t length_on_wire) {
