@@ -105,6 +105,7 @@ std::string describe(const Instruction& instruction, size_t index) {
   const Opcode* opcode = find_opcode(instruction.code);
   if (opcode == nullptr) return fmt::format("unknown  {:#x}", instruction.code);
   const std::string operand = operand_text(opcode->operand, instruction.k, index);
+  if (operand.empty()) return opcode->name;
   const bool two_ways = BPF_CLASS(instruction.code) == BPF_JMP && opcode->operand != Operand::kTarget;
   if (!two_ways) return fmt::format("{:<8} {}", opcode->name, operand);
   return fmt::format("{:<8} {:<16} jt {}\tjf {}", opcode->name, operand, index + 1 + instruction.jt,

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -36,10 +35,10 @@ def test_it_runs_from_where_cmake_installs_it(tmp_path):
     [module] = prefix.rglob("ringcap/__init__.py")
     folder = module.parent.parent
     assert not list(prefix.rglob("__pycache__"))
-    # Below /usr/local and /usr Debian's Python finds it by itself, elsewhere PYTHONPATH names the folder.
+    # Below /usr/local Debian's Python finds it by itself, elsewhere PYTHONPATH names the folder.
     path = ast.literal_eval(subprocess.run(["/usr/bin/python3", "-c", "import sys; print(sys.path)"], env=bare(), check=True,
                                            capture_output=True, text=True).stdout)
-    assert {str(pathlib.Path(system) / folder.relative_to(prefix)) for system in ("/usr/local", "/usr")} <= set(path)
+    assert str("/usr/local" / folder.relative_to(prefix)) in path
     run = subprocess.run(["/usr/bin/python3", "-B", "-c", CODE], env=bare(PYTHONPATH=str(folder)), cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(module), str(len(lab.read_pcap(TRACE)))]

@@ -256,6 +256,34 @@ def test_what_is_left_over_at_the_interpreters_end_does_not_crash_it(where):
     assert (run.returncode, run.stderr) == (0, "")
 
 
+AS_PYARROW = """
+import ctypes, os
+from ringcap import arrow
+get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+
+class Taken:
+    def __init__(self, capsule):
+        theirs = arrow.Array.from_address(get(capsule, b"arrow_array"))
+        self.array = arrow.Array()
+        ctypes.memmove(ctypes.byref(self.array), ctypes.byref(theirs), ctypes.sizeof(theirs))
+        theirs.release = type(theirs.release)()
+
+    def __del__(self, pointer=ctypes.pointer, abort=os.abort):
+        self.array.release(pointer(self.array))
+        if self.array.release:
+            abort()
+"""
+
+
+@pytest.mark.parametrize("where", ["sys", "builtins", "ctypes", "arrow"])
+def test_an_arrow_array_that_is_released_at_the_interpreters_end_is_marked_released(where):
+    """Arrow's own library aborts the process where it is not."""
+    code = (f"import sys, builtins, ringcap\n{AS_PYARROW}\nburst = ringcap.open({str(TRACE)!r}).take()\n"
+            f"{where}.x = Taken(burst.__arrow_c_array__()[1])")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_a_forked_child_may_use_and_drop_everything_while_the_parent_reads_on():
     """Also when another thread had the capture's locks at the moment of the fork: here, this one."""
     with lab.engine("gen:size=64,count=20000,full=wait", "--wait-consumers", "1"), lab.attach() as cap:

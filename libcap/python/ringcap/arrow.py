@@ -57,12 +57,14 @@ def _remember(structure, things) -> None:
 
 
 def _releaser(kind: Any) -> Any:
-    """A release callback: lets go of what the structure needs, children first."""
+    """A release callback: lets go of what the structure needs, children first. At the interpreter's end that goes by itself; what is
+    released is marked so even then, for consumers that look."""
 
     def release(pointer: Any, at_end: Any = sys.is_finalizing) -> None:
-        if at_end():
-            return
         it = pointer.contents
+        if at_end():
+            it.release = type(it.release)()
+            return
         for i in range(getattr(it, "n_children", 0)):
             child = it.children[i]
             if child.contents.release:

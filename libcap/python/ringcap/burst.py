@@ -9,7 +9,6 @@ All of it is read-only: the memory itself is, and NumPy knows."""
 from __future__ import annotations
 
 import operator
-import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -118,15 +117,16 @@ class Burst(ParsedColumns):
 
     def release(self) -> None:
         """Gives the burst back now. Raises BufferError while arrays, memoryviews or selections of it exist."""
+        held = self._lease is not None
         selected = self._descriptors.copy() if self._selected and self._descriptors is not None else None
-        lease, self._descriptors, self._arena, self._lease = self._lease, None, None, None
-        lease = lease or (self._weak() if self._weak else None)
-        if lease is None:
+        self._descriptors = self._arena = self._lease = None
+        lease = self._weak() if self._weak else None
+        if lease is None:  # nobody else held it: it was given back this moment, or before
             return
-        if sys.getrefcount(lease) > 2:
+        if held:
             self._lease, self._descriptors = lease, selected
-            del lease  # the exception keeps this call's names
-            raise BufferError("views of this burst exist: delete them first, or keep() a copy")
+        del lease  # the exception keeps this call's names
+        raise BufferError("views of this burst exist: delete them first, or keep() a copy")
 
     def keep(self) -> Burst:
         """A copy in memory of its own, which holds nothing of the engine's. It can be pickled."""

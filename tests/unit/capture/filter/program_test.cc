@@ -120,12 +120,18 @@ TEST(FilterProgram, equal_programs_compare_equal) {
   EXPECT_NE(*validate(compile("tcp port 80")), *validate(compile("tcp port 81")));
 }
 
+// libpcap before 1.11 ends a line without an operand in blanks.
+std::string without_blanks_at_the_end(std::string line) {
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line;
+}
+
 TEST(FilterProgram, the_listing_is_that_of_tcpdump) {
   for (const std::string& expression : expressions()) {
     const std::vector<Instruction> program = compile(expression);
     std::string expected;
     for (size_t i = 0; i < program.size(); ++i)
-      expected.append(bpf_image(as_bpf(program) + i, static_cast<int>(i))).append("\n");
+      expected += without_blanks_at_the_end(bpf_image(as_bpf(program) + i, static_cast<int>(i))) + "\n";
     EXPECT_EQ(validate(program)->dump(), expected) << expression;
   }
 }
