@@ -7,8 +7,10 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "libcap/filter/dlt.h"
+#include "libcap/filter/live_words.h"
 
 namespace {
 
@@ -40,6 +42,15 @@ bool makes_sense(const char* expression, int link_type, uint32_t snaplen,
                  const ringcap_filter_instruction* out, const size_t* count) {
   return expression != nullptr && link_type >= 0 && link_type <= UINT16_MAX && snaplen >= 1 &&
          snaplen <= INT_MAX && count != nullptr && (out != nullptr || *count == 0);
+}
+
+// 0, or -1 with libpcap's words.
+int compile(pcap_t* handle, Compiled& program, const char* expression, int optimize) {
+  const int status = pcap_compile(handle, &program, expression, optimize, PCAP_NETMASK_UNKNOWN);
+  if (status == 0) return 0;
+  const std::string error = pcap_geterr(handle);
+  const auto other = ringcap::without_live_words(expression, error);
+  return other ? pcap_compile(handle, &program, other->c_str(), 1, PCAP_NETMASK_UNKNOWN) : status;
 }
 
 // Copies the program out if there is room.
@@ -76,7 +87,7 @@ extern "C" int ringcap_filter_compile(const char* expression, int link_type, uin
     return RINGCAP_FILTER_E_MEMORY;
   }
   Compiled program;
-  if (pcap_compile(handle.get(), &program, expression, optimize, PCAP_NETMASK_UNKNOWN) != 0) {
+  if (compile(handle.get(), program, expression, optimize) != 0) {
     tell(pcap_geterr(handle.get()), error, error_bytes);
     return RINGCAP_FILTER_E_EXPRESSION;
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "capture/layout/view.h"
+#include "libcap/filter/live_words.h"
 #include "libcap/pcap/own.h"
 #include "libcap/pcap/real.h"
 
@@ -61,7 +62,10 @@ int pcap_compile(Handle& h, bpf_program* program, const char* text, int optimize
     if (program != nullptr) *program = {};
     return h.fail(PCAP_ERROR, "not-yet-activated pcap_t passed to pcap_compile");
   }
-  const int status = real().pcap_compile(h.dead.handle, program, text, optimize, mask);
+  int status = real().pcap_compile(h.dead.handle, program, text, optimize, mask);
+  if (status != 0 && text != nullptr)
+    if (const auto other = without_live_words(text, real().pcap_geterr(h.dead.handle)))
+      status = real().pcap_compile(h.dead.handle, program, other->c_str(), 1, mask);
   if (status != 0) h.fail(status, real().pcap_geterr(h.dead.handle));
   return status;
 }

@@ -268,7 +268,7 @@ class Taken:
         ctypes.memmove(ctypes.byref(self.array), ctypes.byref(theirs), ctypes.sizeof(theirs))
         theirs.release = type(theirs.release)()
 
-    def __del__(self, pointer=ctypes.pointer, abort=os.abort):
+    def __del__(self, pointer=ctypes.POINTER(arrow.Array), abort=os.abort):
         self.array.release(pointer(self.array))
         if self.array.release:
             abort()

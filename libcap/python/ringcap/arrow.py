@@ -113,7 +113,8 @@ def _fill_column(to: Array, values: np.ndarray) -> None:
     validity, nulls = None, 0
     if isinstance(values, np.ma.MaskedArray):
         if values.mask is not np.ma.nomask:
-            absent = values.mask if values.ndim == 1 else values.mask[:, 0]
+            mask = np.ma.getmaskarray(values)
+            absent = mask if values.ndim == 1 else mask[:, 0]
             nulls = int(absent.sum())
             validity = np.packbits(~absent, bitorder="little")
         data = np.ascontiguousarray(values.data)

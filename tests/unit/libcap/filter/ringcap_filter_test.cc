@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "capture/filter/program.h"
+#include "libcap/filter/live_words.h"
 #include "tests/unit/capture/filter/filter_test_data.h"
 
 namespace ringcap {
@@ -46,6 +47,29 @@ TEST(FilterCompiler, gives_what_libpcap_compiles) {
     EXPECT_EQ(compiled.error, "");
     EXPECT_TRUE(same(compiled.program, test::compile(expression))) << expression;
   }
+}
+
+// libpcap up to 1.10 takes the words themselves, too, so that both can be compared; later ones the offsets
+// only.
+TEST(FilterCompiler, words_that_libpcap_keeps_for_live_captures_compile_to_the_same_code) {
+  for (const char* expression : {"inbound", "outbound", "not inbound", "!outbound and udp port 7",
+                                 "ifindex 7", "not ifindex 0x10 or ip", "(inbound or vlan) and tcp",
+                                 "ip and(outbound)", "ip host 10.0.0.1 and inbound and ifindex 3"}) {
+    const auto other = without_live_words(expression, "not a live capture, 'x' not supported on DLT_EN10MB");
+    ASSERT_TRUE(other) << expression;
+    const Compiled compiled = compile(expression);
+    EXPECT_EQ(compiled.result, RINGCAP_FILTER_OK) << expression << ": " << compiled.error;
+    EXPECT_TRUE(same(compiled.program, test::compile(*other))) << expression << "\n" << *other;
+  }
+}
+
+TEST(FilterCompiler, only_whole_words_are_live_words_and_only_if_libpcap_says_so) {
+  constexpr const char* kSays = "not a live capture, 'inbound' not supported";
+  for (const char* expression :
+       {"host inbound.example", "host \\inbound", "tcp port 80", "", "host my-outbound"})
+    EXPECT_EQ(without_live_words(expression, kSays), expression);
+  EXPECT_FALSE(without_live_words("inbound", "syntax error"));
+  EXPECT_EQ(compile("inbound inbound").result, RINGCAP_FILTER_E_EXPRESSION);
 }
 
 TEST(FilterCompiler, an_empty_expression_matches_everything_up_to_the_snap_length) {
