@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "capture/base/monotonic.h"
 #include "driver/packet/copy.h"
 
 namespace ringcap::packet {
@@ -18,6 +19,9 @@ constexpr uint32_t kTargetsAhead = 8;
 // A block is handed over after kRetireMs; kernels before 6.18 round that up to a tick and may add one
 // (4 ms each on Debian).
 constexpr uint64_t kLagNs = 10'000'000;
+// How long a worker sleeps while blocks come full. A ring has room for several times that at the rate that
+// the kernel can do.
+constexpr uint64_t kGatherNs = 3'000'000;
 // Frames of two processors can reach the ring in another order than they were stamped, by a moment. Back
 // by more than this is the clock being set.
 constexpr uint64_t kReorderNs = 100'000'000;
@@ -45,6 +49,13 @@ Result<void> PacketQueue::arm(const Region& region, FreeBuffers&) {
 }
 
 void PacketQueue::disarm(FreeBuffers&) { armed_.store(false, std::memory_order_relaxed); }
+
+void PacketQueue::enable_wake() { gather_until_ns_ = ring_.take_full() ? monotonic_ns() + kGatherNs : 0; }
+
+void PacketQueue::disable_wake() {
+  gather_until_ns_ = 0;
+  socket_.clear_error();
+}
 
 Result<void> PacketQueue::start() { return socket_.accept(region_.buffer_bytes); }
 

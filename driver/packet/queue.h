@@ -35,10 +35,13 @@ class PacketQueue final : public ReceiveQueue {
   QueueCounters counters() override;
   uint64_t lag_ns() const override;
 
-  int wait_fd() const override { return socket_.fd(); }
-  // Readable as long as a block waits, so there is nothing to enable; what must be consumed is the error
-  // of an interface that went down, or poll() would return at once for ever.
-  void disable_wake() override { socket_.clear_error(); }
+  // While blocks come full, the worker sleeps by the clock instead of being woken for each of them.
+  int wait_fd() const override { return gather_until_ns_ == 0 ? socket_.fd() : -1; }
+  uint64_t next_due_ns() const override { return gather_until_ns_; }
+  // The socket is readable as long as a block waits, so there is nothing else to enable; what must be
+  // consumed is the error of an interface that went down, or poll() would return at once for ever.
+  void enable_wake() override;
+  void disable_wake() override;
 
   // Control thread. Lets frames in; the queue is armed. Lets no more in.
   Result<void> start();
@@ -56,6 +59,7 @@ class PacketQueue final : public ReceiveQueue {
   Region region_;
   bool ethernet_;
   uint64_t last_ns_ = 0;
+  uint64_t gather_until_ns_ = 0;  // CLOCK_MONOTONIC, during a sleep; 0: any block ends it
 
   // Written by the worker, read by the control thread.
   std::atomic<uint64_t> taken_{0};

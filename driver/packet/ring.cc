@@ -27,7 +27,9 @@ bool BlockRing::open_block() {
   for (uint32_t tried = 0; tried < blocks_; ++tried) {
     tpacket_block_desc* const next = block();
     // Pairs with the kernel's barrier before it sets TP_STATUS_USER.
-    if ((status_of(next).load(std::memory_order_acquire) & TP_STATUS_USER) == 0) return false;
+    const uint32_t status = status_of(next).load(std::memory_order_acquire);
+    if ((status & TP_STATUS_USER) == 0) return false;
+    full_ |= (status & TP_STATUS_BLK_TMO) == 0;
     left_ = next->hdr.bh1.num_pkts;
     offset_ = inside(next->hdr.bh1.offset_to_first_pkt) ? next->hdr.bh1.offset_to_first_pkt : 0;
     if (left_ != 0) return true;

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace ringcap::packet {
 
@@ -40,6 +41,9 @@ class BlockRing {
   KernelFrame front() const;
   // Goes on to the next frame; gives the block back after its last one.
   void advance();
+  // Whether a block was opened, since the last call, that the kernel handed over because it was full: frames
+  // come faster than its timer runs.
+  bool take_full() { return std::exchange(full_, false); }
   // Gives back every block that is handed over, unread; returns how many frames were in them.
   uint64_t discard();
 
@@ -57,6 +61,7 @@ class BlockRing {
   uint32_t index_ = 0;   // of the block that is read, or comes next
   uint32_t offset_ = 0;  // of the next frame's header in the block; 0: damaged
   uint32_t left_ = 0;    // frames of the block that were not taken yet
+  bool full_ = false;    // take_full()
 };
 
 }  // namespace ringcap::packet

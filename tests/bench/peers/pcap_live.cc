@@ -64,7 +64,7 @@ int next_ex(uint64_t ms) {
   }
   const double seconds = static_cast<double>(now_ns() - start) / 1e9;
   fmt::print("{{\"frames\": {}, \"bytes\": {}, \"seconds\": {:.6f}, \"share\": {:.3f}}}\n", frames, bytes,
-             seconds, measured.share());
+             seconds, measured.share_wanted());
   return code < 0 ? 1 : 0;
 }
 

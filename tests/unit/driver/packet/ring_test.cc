@@ -69,6 +69,23 @@ TEST(BlockRing, an_empty_ring_is_not_ready) {
   EXPECT_FALSE(ring.ready());
 }
 
+// By that a worker knows that frames come faster than the kernel's timer runs (PacketQueue::enable_wake()).
+TEST(BlockRing, a_block_that_came_full_is_told_once_and_one_that_the_timer_closed_is_not) {
+  Kernel kernel(4);
+  BlockRing ring = kernel.ring();
+  EXPECT_FALSE(ring.take_full());
+  kernel.fill(0, {60});
+  kernel.block(0).hdr.bh1.block_status = TP_STATUS_USER | TP_STATUS_BLK_TMO;
+  EXPECT_EQ(take_all(ring).size(), 1U);
+  EXPECT_FALSE(ring.take_full());
+  kernel.fill(1, {60, 60});
+  kernel.fill(2, {60});
+  kernel.block(2).hdr.bh1.block_status = TP_STATUS_USER | TP_STATUS_BLK_TMO;
+  EXPECT_EQ(take_all(ring).size(), 3U);
+  EXPECT_TRUE(ring.take_full());
+  EXPECT_FALSE(ring.take_full());
+}
+
 TEST(BlockRing, a_frame_is_told_as_the_kernel_wrote_it) {
   Kernel kernel(1);
   kernel.fill(0, {100});
