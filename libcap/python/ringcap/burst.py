@@ -170,9 +170,9 @@ class Burst(ParsedColumns):
     def frames(self) -> Iterator[memoryview]:
         """All frames in turn, as frame() gives them; quicker than calling it for each."""
         whole = memoryview(self._whole_arena())  # type: ignore[arg-type]
-        starts = self.offset
-        ends = (starts + self.captured).tolist()
-        return (whole[start:end] for start, end in zip(starts.tolist(), ends))
+        starts: Any = self.offset.tolist()
+        ends: Any = (self.offset + self.captured).tolist()
+        return (whole[start:end] for start, end in zip(starts, ends))
 
     # ---- columns of the descriptor ----
 
