@@ -47,6 +47,7 @@ Worker::Worker(WorkerSetup setup)
   for (uint32_t i = setup_.region.count; i > 0; --i) free_.push(i - 1);
   takers_.reserve(layout::kMaxConsumers);
   rings_.reserve(layout::kMaxConsumers);
+  for (const auto& q : setup_.queues) lag_ns_ = std::max(lag_ns_, q.queue->lag_ns());
   // Frames that come a block at a time, after a timer, come no sooner to a worker that polls.
   spin_helps_ =
       !std::ranges::all_of(setup_.queues, [](const auto& q) { return q.queue->lag_ns() >= kSpinNs; });
@@ -181,7 +182,9 @@ void Worker::sleep() {
     const timespec timeout{static_cast<time_t>(limit_ns / 1'000'000'000),
                            static_cast<long>(limit_ns % 1'000'000'000)};
     if (limit_ns != 0) ::ppoll(fds.data(), fds.size(), &timeout, nullptr);
-    if (!file) entry_.complete_until_ns.store(std::max(complete, clock_.now()), std::memory_order_release);
+    // What woke us is stamped already, and not handed out yet.
+    const uint64_t until = std::max(complete, clock_.now() - lag_ns_);
+    if (!file) entry_.complete_until_ns.store(until, std::memory_order_release);
     uint64_t drained = 0;
     [[maybe_unused]] const auto got = ::read(wake_fd_.get(), &drained, sizeof drained);
   }

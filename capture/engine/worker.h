@@ -172,6 +172,7 @@ class Worker {
   uint64_t round_ = 0;
   uint64_t idle_since_ns_ = 0;
   bool spin_helps_ = true;       // constant
+  uint64_t lag_ns_ = 0;          // the longest of the queues'; constant
   uint64_t limited_rounds_ = 0;  // in a row in which a waiting source had no room
   bool changed_ = false;         // the ledger is behind
   bool ended_reported_ = false;

@@ -137,13 +137,14 @@ class ReceiveQueue {
   virtual uint64_t lag_ns() const { return 0; }
 
   // Sleeping. wait_fd(): a descriptor that turns readable when there may be frames, or -1 where the
-  // queue can only be polled. Before it sleeps, the worker calls enable_wake(), then receive() once
+  // queue can only be polled; between enable_wake() and disable_wake() also where it is enough to look
+  // again at next_due_ns(). Before it sleeps, the worker calls enable_wake(), then receive() once
   // more; after waking it calls disable_wake(), which also consumes what made the descriptor readable.
   virtual int wait_fd() const { return -1; }
   virtual void enable_wake() {}
   virtual void disable_wake() {}
-  // For a queue that paces itself (a file at its recorded speed): when the next frame is due,
-  // CLOCK_MONOTONIC ns; 0: not known.
+  // When to look again without being woken, CLOCK_MONOTONIC ns; 0: not known. For a queue that paces itself
+  // (a file at its recorded speed), and one to which frames come too fast to be woken for each lot.
   virtual uint64_t next_due_ns() const { return 0; }
 };
 

@@ -16,12 +16,12 @@ namespace {
 // into the same few sets of the first-level cache.
 constexpr uint32_t kColours = 16;
 constexpr uint32_t kTargetsAhead = 8;
-// A block is handed over after kRetireMs; kernels before 6.18 round that up to a tick and may add one
-// (4 ms each on Debian).
-constexpr uint64_t kLagNs = 10'000'000;
 // How long a worker sleeps while blocks come full. A ring has room for several times that at the rate that
 // the kernel can do.
-constexpr uint64_t kGatherNs = 3'000'000;
+constexpr uint64_t kGatherNs = 2'000'000;
+// A block is handed over after kRetireMs; kernels before 6.18 round that up to a tick and may add one
+// (4 ms each on Debian). Then its worker may be asleep by the clock.
+constexpr uint64_t kLagNs = 8'000'000 + kGatherNs;
 // Frames of two processors can reach the ring in another order than they were stamped, by a moment. Back
 // by more than this is the clock being set.
 constexpr uint64_t kReorderNs = 100'000'000;
